@@ -1,0 +1,1 @@
+"""The judge that decides from counts, and the signals that other systems read."""

@@ -1,0 +1,150 @@
+"""
+The verdict over a rollout's counts.
+
+The promise: a candidate that is no worse than tolerated is called bad with probability at most ``alpha`` over a whole
+rollout, however often it is looked at. It covers the judge alone, for the sharp null (same outcomes, same durations in
+both roles); an alert rule that fires by itself is outside of it.
+
+Integers in, a `Verdict` out; nothing here knows where the counts come from.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from lastgood.monitoring.judge.evidence import log_hazard_evidence, log_rate_evidence, log_ratio_evidence
+
+# How alpha is spent: half on answers that are broken, the rest on what is rarer or noisier. Unspent: wrong labels and
+# disagreement with a shadow, which have no counts yet.
+SPENDING: Mapping[str, float] = MappingProxyType({"broken": 0.5, "slow": 0.15, "deaths": 0.15})
+SUSPICION = math.log(10)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleCounts:
+    """
+    What one role did in one step.
+
+    ``failed``, ``invalid`` and ``slow`` count incidents: a batch that fails is one, however many requests it held.
+    """
+
+    requests: int = 0
+    batches: int = 0
+    failed: int = 0
+    invalid: int = 0
+    slow: int = 0
+    deaths: int = 0
+    process_seconds: float = 0.0
+
+    @property
+    def broken(self) -> int:
+        """Incidents in which nobody got a usable answer."""
+        return self.failed + self.invalid
+
+
+@dataclass(frozen=True, slots=True)
+class StepCounts:
+    """Both roles in one step; ``share`` is the probability of the coin that dealt requests to the candidate."""
+
+    share: float
+    candidate: RoleCounts
+    baseline: RoleCounts
+
+    @property
+    def exposure(self) -> float:
+        """
+        The candidate's part of what could go wrong, the less convicting of two readings.
+
+        Incidents that strike requests fall on it with ``share``, incidents that strike batches with its part of the
+        batches, which under load is larger than its share of requests.
+        """
+        batches = self.candidate.batches + self.baseline.batches
+        return max(self.share, self.candidate.batches / batches if batches else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgePolicy:
+    """What is tolerated, and how often a tolerable version may be called bad."""
+
+    alpha: float = 0.001
+    tolerated_ratio: float = 1.25  # candidate's rate of bad events over the baseline's
+    tolerated_bad_ratio: float = 0.05  # where there is no baseline
+    tolerated_deaths_per_hour: float = 1.0  # of one process
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One hypothesis: its evidence and the threshold it is held against, both natural logarithms."""
+
+    kind: str
+    log_evidence: float
+    log_threshold: float
+
+    @property
+    def convicts(self) -> bool:
+        """Whether the evidence has reached its threshold."""
+        return self.log_evidence >= self.log_threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the counts say: bad because of ``kind``, suspected, or nothing yet."""
+
+    decision: Literal["bad", "suspected", "open"]
+    kind: str | None
+    tests: tuple[Test, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the form a receipt keeps."""
+        return {"decision": self.decision, "kind": self.kind, "tests": [asdict(test) for test in self.tests]}
+
+
+def judge(steps: Sequence[StepCounts], policy: JudgePolicy, *, has_baseline: bool) -> Verdict:
+    """
+    Judge a rollout by its counts so far.
+
+    Args:
+        steps: Every step of the rollout, in order; a new one begins whenever the share changes.
+        policy: What is tolerated.
+        has_baseline: Whether there was a concurrent baseline; without one the tests are absolute.
+
+    Returns:
+        Bad as soon as one test's e-value reaches 1 / (its part of alpha); suspected above 10.
+    """
+    evidence = _against_baseline(steps, policy) if has_baseline else _alone(steps, policy)
+    tests = tuple(Test(kind, value, -math.log(policy.alpha * SPENDING[kind])) for kind, value in evidence.items())
+    worst = max(tests, key=lambda test: test.log_evidence - test.log_threshold)
+    if worst.convicts:
+        return Verdict("bad", worst.kind, tests)
+    if worst.log_evidence > SUSPICION:
+        return Verdict("suspected", worst.kind, tests)
+    return Verdict("open", None, tests)
+
+
+def _against_baseline(steps: Sequence[StepCounts], policy: JudgePolicy) -> dict[str, float]:
+    tolerated = policy.tolerated_ratio
+    # A process must live to die, so at each death both roles had one: the fair coin. A version is convicted of dying only
+    # if it dies more than the baseline and also more than is tolerated of any version.
+    deaths = log_ratio_evidence(((0.5, s.candidate.deaths, s.baseline.deaths) for s in steps), tolerated)
+    return {
+        "broken": log_ratio_evidence(((s.exposure, s.candidate.broken, s.baseline.broken) for s in steps), tolerated),
+        "slow": log_ratio_evidence(((s.exposure, s.candidate.slow, s.baseline.slow) for s in steps), tolerated),
+        "deaths": min(deaths, _hazard(steps, policy)),
+    }
+
+
+def _alone(steps: Sequence[StepCounts], policy: JudgePolicy) -> dict[str, float]:
+    broken = sum(step.candidate.broken for step in steps)
+    batches = sum(step.candidate.batches for step in steps)
+    return {
+        "broken": log_rate_evidence(broken, max(batches - broken, 0), policy.tolerated_bad_ratio),
+        "deaths": _hazard(steps, policy),
+    }
+
+
+def _hazard(steps: Sequence[StepCounts], policy: JudgePolicy) -> float:
+    deaths = sum(step.candidate.deaths for step in steps)
+    seconds = math.fsum(step.candidate.process_seconds for step in steps)
+    return log_hazard_evidence(deaths, seconds, policy.tolerated_deaths_per_hour / 3600)

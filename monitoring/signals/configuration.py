@@ -1,0 +1,87 @@
+"""Configuration files for Prometheus and Alertmanager, written for one gateway."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lastgood.monitoring.signals.rules import build_rules
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """
+    Who scrapes and calls whom.
+
+    Addresses are host:port. Scraping and evaluating each second costs a small gateway under 1 % of a core and brings an
+    alert from a bad metric to its receiver in about 1.5 s; Prometheus' default of a minute takes 150.
+    """
+
+    gateway: str
+    alertmanager: str
+    interval_seconds: float = 1.0
+    token_file: Path | None = None
+
+    @property
+    def window(self) -> str:
+        """How long rates look back: five scrapes, so that one missed scrape is no gap."""
+        return _duration(5 * self.interval_seconds)
+
+
+def write_configuration(folder: Path, signals: Signals) -> None:
+    """Write ``prometheus.yml``, ``rules.yml`` and ``alertmanager.yml`` into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "prometheus.yml", prometheus(signals))
+    _write(folder / "rules.yml", rules(signals))
+    _write(folder / "alertmanager.yml", alertmanager(signals))
+
+
+def rules(signals: Signals) -> dict[str, Any]:
+    """Give the rule file."""
+    return {"groups": [{"name": "lastgood", "rules": [rule.to_yaml() for rule in build_rules(signals.window)]}]}
+
+
+def prometheus(signals: Signals) -> dict[str, Any]:
+    """Give Prometheus' configuration; the rule file lies beside it."""
+    scrape: dict[str, Any] = {"job_name": "lastgood", "static_configs": [{"targets": [signals.gateway]}]}
+    if signals.token_file is not None:
+        scrape["authorization"] = {"credentials_file": str(signals.token_file)}
+    interval = _duration(signals.interval_seconds)
+    return {
+        "global": {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval},
+        "rule_files": ["rules.yml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [signals.alertmanager]}]}]},
+        "scrape_configs": [scrape],
+    }
+
+
+def alertmanager(signals: Signals) -> dict[str, Any]:
+    """
+    Give Alertmanager's configuration: every alert goes to the gateway, at once.
+
+    Alertmanager re-sends what still fires; the gateway takes each alert as a level, so that does no harm.
+    """
+    webhook: dict[str, Any] = {"url": f"http://{signals.gateway}/alerts", "send_resolved": True}
+    if signals.token_file is not None:
+        webhook["http_config"] = {"authorization": {"credentials_file": str(signals.token_file)}}
+    return {
+        "route": {
+            "receiver": "lastgood",
+            "group_by": ["alertname", "model", "version"],
+            "group_wait": "0s",
+            "group_interval": _duration(signals.interval_seconds),
+            "repeat_interval": "1m",
+        },
+        "receivers": [{"name": "lastgood", "webhook_configs": [webhook]}],
+    }
+
+
+def _duration(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(yaml.safe_dump(value, sort_keys=False, width=140), "utf-8")
+    fresh.replace(path)  # at once: Prometheus may be reading it

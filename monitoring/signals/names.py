@@ -1,0 +1,64 @@
+"""
+Every metric lastgood exports, once: code, rules and dashboards read this table.
+
+Units stand in the names; ``_total`` is a counter. A label set is closed: nothing a client sends becomes a new label
+without a bound.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...]
+
+
+_VERSION = ("model", "version")
+_ROLE = ("model", "version", "role")
+
+REQUESTS = Metric("lastgood_requests_total", "counter", "Requests by what came of them.", (*_ROLE, "traffic", "outcome"))
+REQUEST_SECONDS = Metric("lastgood_request_seconds", "histogram", "From the last byte in to the answer written.", _ROLE)
+QUEUE_SECONDS = Metric("lastgood_queue_seconds", "histogram", "From decoded to dispatched to a replica.", _ROLE)
+COMPUTE_SECONDS = Metric("lastgood_compute_seconds", "histogram", "In the replica, for the whole batch.", _ROLE)
+BATCH_ROWS = Metric("lastgood_batch_rows", "histogram", "Rows in a batch.", _ROLE)
+QUEUE_DEPTH = Metric("lastgood_queue_depth", "gauge", "Requests that wait for a replica.", _VERSION)
+REPLICA_READY = Metric("lastgood_replica_ready", "gauge", "Whether a replica verified, warmed up and gave the golden answers.", _VERSION)
+REPLICA_DEATHS = Metric("lastgood_replica_deaths_total", "counter", "Replicas that died without being told to.", _VERSION)
+
+ROUTE_SHARE = Metric("lastgood_route_share_ratio", "gauge", "Part of the model's requests a version gets.", _ROLE)
+ROUTE_GENERATION = Metric("lastgood_route_generation", "gauge", "Number of the model's route table.", ("model",))
+ROLLOUT_STATE = Metric("lastgood_rollout_state", "gauge", "1 for the state the model's rollout is in.", (*_VERSION, "state"))
+EVIDENCE = Metric("lastgood_rollout_evidence_log", "gauge", "Natural logarithm of the judge's e-value.", (*_VERSION, "kind"))
+THRESHOLD = Metric("lastgood_rollout_threshold_log", "gauge", "Natural logarithm of the e-value that convicts.", (*_VERSION, "kind"))
+WITHDRAWALS = Metric("lastgood_withdrawals_total", "counter", "Versions taken out of serving.", ("model", "cause"))
+ALERTS = Metric("lastgood_alerts_total", "counter", "Alerts received, by what was done about them.", ("model", "result"))
+FROZEN = Metric("lastgood_frozen", "gauge", "Whether the model takes no release until a person unfreezes it.", ("model",))
+PAGES = Metric("lastgood_pages_total", "counter", "Times a person was needed: bad, and nothing to go back to; or frozen.", ("model",))
+UNRECORDED = Metric("lastgood_unrecorded_decisions", "gauge", "Withdrawals in the local journal that the shared record lacks.", ())
+
+METRICS: tuple[Metric, ...] = (
+    REQUESTS,
+    REQUEST_SECONDS,
+    QUEUE_SECONDS,
+    COMPUTE_SECONDS,
+    BATCH_ROWS,
+    QUEUE_DEPTH,
+    REPLICA_READY,
+    REPLICA_DEATHS,
+    ROUTE_SHARE,
+    ROUTE_GENERATION,
+    ROLLOUT_STATE,
+    EVIDENCE,
+    THRESHOLD,
+    WITHDRAWALS,
+    ALERTS,
+    FROZEN,
+    PAGES,
+    UNRECORDED,
+)

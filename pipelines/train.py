@@ -1,0 +1,158 @@
+"""The first step: load, fit, and write the float32 ONNX file and the evaluation sets into the run folder."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lastgood.compression.convert import convert, kind_of
+from lastgood.compression.magnitude import save_weights
+from lastgood.compression.tensorflow_settings import fix_random, fix_tensorflow
+from lastgood.pipelines.calling import calling
+from lastgood.pipelines.data import Data
+from lastgood.pipelines.errors import PipelineError
+from lastgood.pipelines.evaluation import answer, save_evaluation, slice_evaluation
+from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress, reporting
+from lastgood.pipelines.run import Run
+from lastgood.runtime import open_session
+
+STEP = "train"
+RESULT = "train.json"
+MODEL, WEIGHTS, EVALUATION = "train/model.onnx", "train/weights.npz", "evaluation"
+_PARITY_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """One set of parameters that was tried, and its validation accuracy, 0 to 1."""
+
+    parameters: dict[str, Any]
+    accuracy: float
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What training gave; train.json."""
+
+    kind: str
+    parameters: dict[str, Any]
+    data: str  # fingerprint
+    rows: int
+    accuracy: float  # of all evaluation rows, of the float32 ONNX file
+    bytes: int
+    searched: list[Searched] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def train(run: Run, on_progress: OnProgress = ignore_progress) -> TrainResult:
+    """
+    Train the run's model.
+
+    Raises:
+        PipelineError: The user's code failed, with its line.
+        DataError: ``load()`` gave something that cannot be trained on.
+        ConversionError: The fitted model cannot become an ONNX file that answers as it does.
+    """
+    data = load_data(run, on_progress)
+    evaluation = slice_evaluation(run.found, data)
+    save_evaluation(evaluation, run.folder / EVALUATION)
+    model, parameters, searched = _search(run, data, on_progress)
+    kind = kind_of(model)
+    on_progress(Progress(STEP, "converting to ONNX", 0.92))
+    file = run.folder / MODEL
+    file.parent.mkdir(exist_ok=True)
+    convert(model, file, input_name=run.found.pipeline.input_name, rows=next(iter(data.evaluation.values()))[0][:_PARITY_ROWS])
+    if kind == "tf_keras":
+        save_weights(model, run.folder / WEIGHTS)
+    labels = answer(open_session(file), evaluation)
+    result = TrainResult(
+        kind=kind,
+        parameters=parameters,
+        data=data.fingerprint(),
+        rows=len(data.train[1]),
+        accuracy=float((labels == evaluation.y).mean()),
+        bytes=file.stat().st_size,
+        searched=searched,
+        warnings=data.warnings(),
+    )
+    run.write(RESULT, result)
+    on_progress(Progress(STEP, f"{result.accuracy:.2%} of {len(evaluation.y)} rows right", 1.0))
+    return result
+
+
+def load_data(run: Run, on_progress: OnProgress = ignore_progress) -> Data:
+    """Call the pipeline's ``load()`` with every global generator seeded."""
+    on_progress(Progress(STEP, "loading data", 0.0))
+    fix_random(run.facts.seed)
+    found = run.found
+    with calling(found.file, "load()"):
+        data = found.pipeline.load()
+    if not isinstance(data, Data):
+        raise PipelineError(f"load() of {found.file.name} gave {type(data).__name__}; expected Data(train=(x, y), evaluation={{...}}).")
+    return data if not found.pipeline.search else data.hold_out_validation(run.facts.seed)
+
+
+def build_model(run: Run, parameters: Mapping[str, Any]) -> Any:
+    """Call the pipeline's ``build()`` with TensorFlow, where it is used, in a state that repeats."""
+    ready = "tf_keras" in sys.modules  # a scikit-learn pipeline must not wait for TensorFlow's import
+    model = _build_once(run, parameters, keras=ready)
+    if kind_of(model) == "tf_keras" and not ready:
+        # build() itself imported it and drew the first weights before the seed was set: again, with the seed.
+        model = _build_once(run, parameters, keras=True)
+    _seed_estimator(model, run.facts.seed)
+    return model
+
+
+def _build_once(run: Run, parameters: Mapping[str, Any], *, keras: bool) -> Any:
+    fix_random(run.facts.seed)
+    if keras:
+        fix_tensorflow(run.facts.seed)
+    with calling(run.found.file, "build()"):
+        return run.found.pipeline.build(parameters)
+
+
+def fit_model(run: Run, model: Any, data: Data, parameters: Mapping[str, Any]) -> None:
+    """Call the pipeline's ``fit()``."""
+    with calling(run.found.file, "fit()"):
+        run.found.pipeline.fit(model, data, parameters)
+
+
+def _search(run: Run, data: Data, on_progress: OnProgress) -> tuple[Any, dict[str, Any], list[Searched]]:
+    """Fit each candidate; keep the first, the smallest, within the allowed points of the best."""
+    pipeline, base = run.found.pipeline, run.facts.parameters
+    # What a person set on the command line is not searched.
+    candidates = [dict(own) for own in pipeline.search if not run.facts.overrides.keys() & own.keys()] or [{}]
+    tried: list[tuple[Any, dict[str, Any], float]] = []
+    for index, own in enumerate(candidates):
+        parameters = {**base, **own}
+        model = build_model(run, parameters)
+        what = ", ".join(f"{name} {value}" for name, value in own.items())
+        with reporting(
+            on_progress, STEP, f"fitting {what}".strip(), 0.05 + 0.85 * index / len(candidates), 0.05 + 0.85 * (index + 1) / len(candidates)
+        ):
+            fit_model(run, model, data, parameters)
+        tried.append((model, parameters, 0.0 if len(candidates) == 1 else _validate(model, data)))
+    enough = max(accuracy for _, _, accuracy in tried) - pipeline.search_points / 100
+    chosen = next(index for index, (_, _, accuracy) in enumerate(tried) if accuracy >= enough)
+    searched = [
+        Searched(own, accuracy, index == chosen) for index, (own, (_, _, accuracy)) in enumerate(zip(candidates, tried, strict=True))
+    ]
+    return tried[chosen][0], tried[chosen][1], searched if len(candidates) > 1 else []
+
+
+def _validate(model: Any, data: Data) -> float:
+    if data.validation is None:  # hold_out_validation gave one wherever there is a search
+        raise PipelineError("There is a search but no validation set; expected Data.validation.")
+    x, y = data.validation
+    labels = model.predict(x, verbose=0, batch_size=256).argmax(axis=1) if kind_of(model) == "tf_keras" else model.predict(x)
+    return float((np.asarray(labels) == y).mean())
+
+
+def _seed_estimator(model: Any, seed: int) -> None:
+    if kind_of(model) == "sklearn":
+        # A forest without random_state would be another one on every run; what the user set stays.
+        unset = [name for name, value in model.get_params().items() if name.rpartition("__")[2] == "random_state" and value is None]
+        model.set_params(**dict.fromkeys(unset, seed % 2**32))

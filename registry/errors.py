@@ -1,0 +1,163 @@
+"""
+What can go wrong in the registry; the base classes give the exit codes.
+
+    UsageError
+    ├── AmbiguousDigestError      a digest prefix that several versions share
+    ├── ReservedAliasError        an alias that only a rollout moves, or that means something else
+    ├── InvalidEventError         an event that canonical JSON cannot hold
+    ├── InvalidSourceError        a file to register that cannot be read
+    └── FolderNotEmptyError       a folder that would lose what is in it
+    NotFoundError
+    ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError
+    ├── EventNotFoundError
+    └── NoTombstoneError          nothing to lift
+    TombstonedError
+    └── DigestTombstonedError
+    IntegrityError
+    ├── FileDamagedError, FileMissingError
+    ├── EventDamagedError, CatalogueDamagedError
+    └── ContentMismatchError      the files given are not the ones the content lists
+    ConflictError
+    ├── AliasMovedError, RouteChangedError
+    └── KeyReusedError            one idempotency key for two different events
+    UnavailableError
+    └── CatalogueUnavailableError
+    ConfigurationError
+    └── CatalogueUnsupportedError  a database this lastgood cannot read
+"""
+
+from lastgood.errors import (
+    ConfigurationError,
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    TombstonedError,
+    UnavailableError,
+    UsageError,
+)
+
+
+class AmbiguousDigestError(UsageError):
+    """A digest prefix that several versions share."""
+
+    code = "registry.ambiguous-digest"
+
+
+class ReservedAliasError(UsageError):
+    """An alias that only a rollout moves, or that means something else."""
+
+    code = "registry.reserved-alias"
+
+
+class InvalidEventError(UsageError):
+    """An event that the log cannot hold: not JSON, too large, or of a kind that has a method of its own."""
+
+    code = "registry.invalid-event"
+
+
+class InvalidSourceError(UsageError):
+    """A file to register or import that cannot be read or is not what it should be."""
+
+    code = "registry.invalid-source"
+
+
+class FolderNotEmptyError(UsageError):
+    """A folder that would lose what is in it."""
+
+    code = "registry.folder-not-empty"
+
+
+class ModelNotFoundError(NotFoundError):
+    """No version of such a model is registered."""
+
+    code = "registry.model-not-found"
+
+
+class VersionNotFoundError(NotFoundError):
+    """The model has no such version."""
+
+    code = "registry.version-not-found"
+
+
+class AliasNotFoundError(NotFoundError):
+    """The model has no such alias."""
+
+    code = "registry.alias-not-found"
+
+
+class EventNotFoundError(NotFoundError):
+    """The log has no such event."""
+
+    code = "registry.event-not-found"
+
+
+class NoTombstoneError(NotFoundError):
+    """The digest is not tombstoned: there is nothing to lift."""
+
+    code = "registry.no-tombstone"
+
+
+class DigestTombstonedError(TombstonedError):
+    """The digest was taken out as bad; a person can lift it with a reason."""
+
+    code = "registry.tombstoned"
+
+
+class FileDamagedError(IntegrityError):
+    """A stored file does not hash to its name."""
+
+    code = "registry.file-damaged"
+
+
+class FileMissingError(IntegrityError):
+    """A stored file that a version needs is gone."""
+
+    code = "registry.file-missing"
+
+
+class EventDamagedError(IntegrityError):
+    """An event that cannot be read as one."""
+
+    code = "registry.event-damaged"
+
+
+class CatalogueDamagedError(IntegrityError):
+    """The database file is not what was written, or lacks a row that another one names."""
+
+    code = "registry.catalogue-damaged"
+
+
+class ContentMismatchError(IntegrityError):
+    """The files given are not the ones the content lists."""
+
+    code = "registry.content-mismatch"
+
+
+class AliasMovedError(ConflictError):
+    """Somebody else moved the alias first."""
+
+    code = "registry.alias-moved"
+
+
+class RouteChangedError(ConflictError):
+    """Somebody else wrote the route first."""
+
+    code = "registry.route-changed"
+
+
+class KeyReusedError(ConflictError):
+    """One idempotency key was used for two different events."""
+
+    code = "registry.key-reused"
+
+
+class CatalogueUnavailableError(UnavailableError):
+    """The database is locked for too long, is read-only, or does not answer."""
+
+    code = "registry.unavailable"
+
+
+class CatalogueUnsupportedError(ConfigurationError):
+    """A database URL or format that this lastgood cannot use."""
+
+    code = "registry.unsupported"

@@ -1,0 +1,25 @@
+"""What can be wrong with a request, or with the place it is to be answered from."""
+
+from lastgood.errors import ConfigurationError, UnavailableError, UsageError
+from lastgood.serving.backends.process import ReplicaFailedError
+
+
+class BadRequestError(UsageError):
+    """A request's body that cannot be right; the message names the field."""
+
+    code = "serving.bad-request"
+
+
+class PortTakenError(UnavailableError):
+    """Another process listens where the gateway is to listen."""
+
+    code = "serving.port-taken"
+
+
+class OpenAddressError(ConfigurationError):
+    """The gateway is to be reachable from other machines, and there is no token."""
+
+    code = "serving.open-address"
+
+
+__all__ = ["BadRequestError", "OpenAddressError", "PortTakenError", "ReplicaFailedError"]

@@ -1,0 +1,70 @@
+"""From a model's state to the route in the data plane."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from lastgood.serving.gateway.book import Held
+from lastgood.serving.gateway.counts import RolloutCounts
+from lastgood.serving.gateway.plane import DataPlane
+from lastgood.serving.gateway.route import Coin, Kind, Lane, Route, Tally
+from lastgood.serving.gateway.shelf import Shelf
+from lastgood.serving.rollout.table import Rollout, State
+from lastgood.settings import Settings
+
+
+class Installer:
+    """Builds a new route for every change and puts it in place with one assignment."""
+
+    def __init__(self, settings: Settings, plane: DataPlane, shelf: Shelf) -> None:
+        """Remember where routes go, and where replicas and counts are."""
+        self.counts_folder = settings.home / "gateway" / "counts"
+        self.counts_folder.mkdir(parents=True, exist_ok=True)
+        self.on_bad: Callable[[Lane, Kind], None] | None = None  # called after a role's tally counted something bad
+        self._plane = plane
+        self._shelf = shelf
+
+    def install(self, held: Held, vetoed: set[str]) -> None:
+        """Put the route of the state in place; a model whose main version is not up has none."""
+        model, split, running = held.state.model, held.state.split, held.state.running
+        main = self._shelf.get(model, split.main)
+        if main is None or main.digest in vetoed:
+            self._plane.remove_route(model)
+            return
+        if running is None or running.state is State.STAGED:
+            lane = Lane(main, "live", Tally(), math.inf)
+            self._plane.set_route(Route(model, held.generation, lane, None, 0, Coin(0)))
+            return
+        candidate = None if split.candidate is None or split.candidate.digest in vetoed else self._shelf.get(model, split.candidate)
+        counts = self._counts(held, running)
+        # Where there is no baseline beside it, the candidate has everything.
+        step = counts.step(split.share or 1.0, f"{running.state}/{running.step}")
+        alone = split.main == running.candidate
+        main_lane = Lane(
+            main,
+            "candidate" if alone else "baseline",
+            (step.candidate if alone else step.baseline).tally,
+            counts.slow_limit_seconds,
+            self.on_bad,
+        )
+        lane = None
+        if candidate is not None:
+            lane = Lane(candidate, "candidate", step.candidate.tally, counts.slow_limit_seconds, self.on_bad, fallback=main_lane)
+        if held.coin is None or held.coin.seed != running.seed:
+            held.coin = Coin(running.seed)
+        threshold = 0 if lane is None else int(split.share * 2**64)
+        self._plane.set_route(Route(model, held.generation, main_lane, lane, threshold, held.coin))
+
+    def _counts(self, held: Held, running: Rollout) -> RolloutCounts:
+        if held.counts is None or held.counts.rollout != running.id:
+            held.counts = RolloutCounts.load(self.counts_path(running.model), running.id)
+            held.verdict = None
+            baseline = self._shelf.get(running.model, running.baseline)
+            p99 = baseline.p99_seconds_per_row() if baseline else None
+            if p99 is not None and not held.counts.steps:
+                held.counts.slow_limit_seconds = running.policy.slow_factor * p99
+        return held.counts
+
+    def counts_path(self, model: str) -> Path:
+        """Say where the counts of the model's rollout are kept."""
+        return self.counts_folder / f"{model}.json"

@@ -1,0 +1,31 @@
+"""How much the gateway takes on; every number that protects it, in one place."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What one connection may ask for."""
+
+    head_bytes: int = 16 * 1024  # request line and headers
+    body_bytes: int = 16 * 1024 * 1024
+    head_seconds: float = 10.0  # from the first byte of a request to the end of its headers
+    body_seconds: float = 30.0  # from there to the end of its body
+    idle_seconds: float = 75.0  # between requests
+    pipelined: int = 64  # requests answered or waiting on one connection before reading stops
+    linger_seconds: float = 1.0  # to let a client read why it was refused
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """What the replicas of one version may hold."""
+
+    batch_rows: int = 64  # joined; one request may have more
+    batch_bytes: int = 64 * 1024 * 1024  # joined
+    queue_requests: int = 4096  # more are refused before their body is decoded
+    deadline_seconds: float = 10.0  # from decoded to answered; a batch that computes longer ends its replica
+    start_seconds: float = 60.0  # until a replica is ready
+    stop_seconds: float = 5.0  # between SIGTERM and SIGKILL
+    respawn_seconds: float = 0.1  # before the second respawn in a row; the first is immediate, each later one waits twice as long
+    respawn_limit_seconds: float = 5.0
+    settled_seconds: float = 10.0  # a replica that lived this long starts the row anew

@@ -1,0 +1,71 @@
+"""The data plane's meters in Prometheus's form, put together when it asks."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from lastgood.monitoring.signals import names
+from lastgood.serving.gateway.meters import Histogram, RoleMeter
+from lastgood.serving.gateway.pool import ReplicaPool
+
+_KEPT_VERSIONS = 16  # that serve no more: a last scrape must still see their counts
+_HISTOGRAMS: tuple[tuple[names.Metric, Callable[[RoleMeter], Histogram]], ...] = (
+    (names.REQUEST_SECONDS, lambda meter: meter.request_seconds),
+    (names.QUEUE_SECONDS, lambda meter: meter.queue_seconds),
+    (names.COMPUTE_SECONDS, lambda meter: meter.compute_seconds),
+    (names.BATCH_ROWS, lambda meter: meter.batch_rows),
+)
+
+
+class PlaneCollector(Collector):
+    """
+    Gives every metric of the pools that serve, and the counters of those that served last.
+
+    Register it with a `prometheus_client.CollectorRegistry`; scrape from the gateway's event loop.
+    """
+
+    def __init__(self, pools: Callable[[], Iterable[ReplicaPool]]) -> None:
+        """Read the pools that ``pools`` gives at the time of a scrape."""
+        self._pools = pools
+        self._retired: deque[ReplicaPool] = deque(maxlen=_KEPT_VERSIONS)
+
+    def retire(self, pool: ReplicaPool) -> None:
+        """Go on giving the counters of a pool that serves no more, until 16 others came after it."""
+        self._retired.append(pool)
+
+    def collect(self) -> Iterator[Family]:
+        """Put the metric families together."""
+        serving = list(self._pools())
+        # A version that came back begins anew: two series of one name would make the whole scrape invalid.
+        known = {(pool.model, pool.number): pool for pool in (*self._retired, *serving)}
+        yield self._requests(known.values())
+        for metric, choose in _HISTOGRAMS:
+            family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+            for pool in known.values():
+                for role, meter in pool.meter.roles.items():
+                    histogram = choose(meter)
+                    family.add_metric((pool.model, str(pool.number), role), histogram.cumulate(), histogram.total)
+            yield family
+        ready = GaugeMetricFamily(names.REPLICA_READY.name, names.REPLICA_READY.help, labels=names.REPLICA_READY.labels)
+        depth = GaugeMetricFamily(names.QUEUE_DEPTH.name, names.QUEUE_DEPTH.help, labels=names.QUEUE_DEPTH.labels)
+        for pool in serving:
+            labels = (pool.model, str(pool.number))
+            ready.add_metric(labels, float(pool.ready))
+            depth.add_metric(labels, float(pool.waiting))
+        yield ready
+        yield depth
+        deaths = CounterMetricFamily(names.REPLICA_DEATHS.name, names.REPLICA_DEATHS.help, labels=names.REPLICA_DEATHS.labels)
+        for pool in known.values():
+            deaths.add_metric((pool.model, str(pool.number)), float(pool.meter.deaths))
+        yield deaths
+
+    def _requests(self, pools: Iterable[ReplicaPool]) -> CounterMetricFamily:
+        family = CounterMetricFamily(names.REQUESTS.name, names.REQUESTS.help, labels=names.REQUESTS.labels)
+        for pool in pools:
+            for role, meter in pool.meter.roles.items():
+                for (traffic, outcome), count in meter.requests.items():
+                    family.add_metric((pool.model, str(pool.number), role, traffic, outcome), float(count))
+        return family

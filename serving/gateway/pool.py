@@ -1,0 +1,384 @@
+"""
+The replicas of one version: they are started, fed, watched, replaced and stopped here.
+
+Promises: a request that was submitted is finished exactly once, at its deadline at the latest; a replica's death is
+one event, and what it had in its hands is tried once more elsewhere.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lastgood.registry.content import Content
+from lastgood.serving.backends.process import PROGRAM, Launch, ReplicaFailedError, ReplicaProcess
+from lastgood.serving.gateway.batcher import Batch, Batcher, Outputs, Pending, Reason
+from lastgood.serving.gateway.charges import Incident, find_lanes
+from lastgood.serving.gateway.limits import PoolLimits
+from lastgood.serving.gateway.meters import VersionMeter
+from lastgood.serving.gateway.promises import check_outputs
+from lastgood.serving.gateway.worker import Worker
+from lastgood.serving.replica.errors import SlotError
+
+log = logging.getLogger(__name__)
+OnDeath = Callable[["ReplicaPool", str], None]
+
+
+class ReplicaPool:
+    """One version's replicas and the requests that wait for them; belongs to one event loop."""
+
+    def __init__(
+        self,
+        model: str,
+        number: int,
+        digest: str,
+        content: Content,
+        folder: Path,
+        *,
+        program: Sequence[str] = PROGRAM,
+        replicas: int = 1,
+        slots: int = 2,
+        limits: PoolLimits | None = None,
+        on_death: OnDeath | None = None,
+    ) -> None:
+        """
+        Prepare; `start` starts.
+
+        Args:
+            model: Name of the model.
+            number: Version.
+            digest: Of the content; the replica checks it and every file it loads.
+            content: What the version is.
+            folder: Where its files are.
+            program: The replica as an argument list; the socket's descriptor is appended.
+            replicas: How many processes.
+            slots: Batches in flight for each: one computed, the next one ready.
+            limits: Queue, batches and times.
+            on_death: Called once for each ready replica that ended without being told to.
+        """
+        self.model = model
+        self.number = number
+        self.digest = digest
+        self.content = content
+        self.folder = folder
+        self.limits = limits or PoolLimits()
+        self.meter = VersionMeter()
+        self.joins = content.batching == 0 and all(spec.shape and spec.shape[0] == -1 for spec in content.inputs)
+        self._launch = Launch(f"{model}@{number}", digest, content.to_bytes(), folder, tuple(program), slots)
+        self._replicas = replicas
+        self._on_death = on_death
+        self._workers: list[Worker] = []
+        self._batcher = Batcher(self.limits)
+        self._respawns: set[asyncio.Task[None]] = set()
+        self._deaths_in_row = 0
+        self._failed_respawns = 0
+        self._flush_due = False
+        self._sweep: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._closed = False
+        self._drained: asyncio.Future[None] | None = None
+
+    # --- what routes and metrics see -----------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether a replica verified the bytes, was warmed, and gave the golden answers."""
+        return any(worker.replica.ready for worker in self._workers)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a replica."""
+        return len(self._batcher)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the replicas that are ready."""
+        return [worker.replica.pid for worker in self._workers if worker.replica.pid is not None]
+
+    def refusal(self) -> str | None:
+        """Say why no further request is taken now, None if one is; asked before a body is decoded."""
+        if len(self._batcher) >= self.limits.queue_requests:
+            return f"{self.model}@{self.number} has {len(self._batcher)} requests waiting, the limit; try again."
+        if self._closed or (self._failed_respawns and not self._workers):
+            return f"No replica of {self.model}@{self.number} is up; try again."
+        return None
+
+    def p99_seconds_per_row(self) -> float | None:
+        """Give the 99th percentile of recent compute seconds per row, None while too few are known."""
+        return self.meter.p99_seconds_per_row()
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """
+        Start every replica and wait until all are ready.
+
+        Raises:
+            ReplicaFailedError: One did not become ready; none is left running then.
+        """
+        results = await asyncio.gather(*(self._spawn() for _ in range(self._replicas)), return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        if errors:
+            await self._stop_workers()
+            raise errors[0]
+
+    async def _spawn(self) -> None:
+        replica = ReplicaProcess(self._launch, self)
+        await replica.start(self.limits.start_seconds)
+        log.info("%s is ready: %s", replica.name, replica.report)
+        if self._closed:
+            await replica.stop(self.limits.stop_seconds)
+            return
+        self._workers.append(Worker(replica))
+        self._failed_respawns = 0
+        self._wake()
+
+    async def stop(self, *, drain: bool = True) -> None:
+        """Finish what was submitted (at the deadlines at the latest), then end every replica."""
+        self._stopping = True
+        if not drain:
+            self._refuse_all("stopped", f"{self.model}@{self.number} was stopped.")
+        if self._is_busy():
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for task in list(self._respawns):
+            task.cancel()
+        await asyncio.gather(*self._respawns, return_exceptions=True)
+        await self._stop_workers()
+
+    async def _stop_workers(self) -> None:
+        workers, self._workers = self._workers, []
+        await asyncio.gather(*(worker.replica.stop(self.limits.stop_seconds) for worker in workers))
+
+    def _is_busy(self) -> bool:
+        return self._batcher.peek() is not None or any(worker.in_flight for worker in self._workers)
+
+    def _settle(self) -> None:
+        if self._drained is not None and not self._drained.done() and not self._is_busy():
+            self._drained.set_result(None)
+
+    def _refuse_all(self, reason: Reason, message: str) -> None:
+        held = [pending for worker in self._workers for batch in worker.in_flight.values() for pending in batch.pendings]
+        for pending in (*self._batcher.remove_all(), *held):
+            if not pending.finished:
+                pending.refuse(reason, message)
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    def submit(self, pending: Pending) -> None:
+        """Queue one request; `Pending.answered` or `Pending.refused` is called exactly once, never from here."""
+        self._batcher.put(pending)
+        self._wake()
+
+    def _wake(self) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._flush_due:
+            self._flush_due = True
+            loop.call_soon(self._flush)
+        if self._sweep is None:
+            self._sweep = loop.call_later(self._sweep_seconds, self._enforce_deadlines)
+
+    @property
+    def _sweep_seconds(self) -> float:
+        return min(0.25, self.limits.deadline_seconds / 10)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._closed:
+            self._refuse_all("stopped", f"{self.model}@{self.number} was stopped.")
+            return
+        while (first := self._batcher.peek()) is not None:
+            worker = self._choose(exclusive=first.retried)
+            if worker is None:
+                return
+            batch = self._batcher.take()
+            if batch is not None:
+                self._dispatch(worker, batch)
+        self._settle()
+
+    def _choose(self, *, exclusive: bool) -> Worker | None:
+        """Give the replica with the fewest batches that takes another one, if there is one."""
+        best: Worker | None = None
+        for worker in self._workers:
+            if worker.takes(exclusive=exclusive) and (best is None or len(worker.in_flight) < len(best.in_flight)):
+                best = worker
+        return best
+
+    def _dispatch(self, worker: Worker, batch: Batch) -> None:
+        now = batch.dispatched = asyncio.get_running_loop().time()
+        try:
+            used = worker.load(batch)
+        except (SlotError, OSError) as exc:
+            # No replica saw it: this is about the request, or this host's memory, not about the version.
+            for pending in batch.pendings:
+                pending.refuse("stopped", f"The request cannot be handed to a replica: {exc}")
+            return
+        fresh = [pending for pending in batch.pendings if not pending.counted]
+        for pending in fresh:
+            pending.counted = True
+            pending.dispatched = now
+            pending.lane.tally.requests += 1
+            self.meter.role(pending.runs_on.role).queue_seconds.observe(now - pending.arrived)
+        for lane in find_lanes(pending.lane for pending in fresh):
+            lane.tally.batches += 1
+        self.meter.role(batch.pendings[0].runs_on.role).batch_rows.observe(batch.rows)
+        worker.send(batch, used)
+
+    # --- answers (called by the replica's connection) ------------------------------------------------------------
+
+    def on_done(self, replica: ReplicaProcess, number: int, used: int, seconds: float, *, flagged: bool) -> None:
+        """Hand the answers of a batch out."""
+        worker = self._find(replica)
+        batch = None if worker is None else worker.in_flight.get(number)
+        if worker is None or batch is None or not math.isfinite(seconds):
+            replica.kill(f"answered batch {number}, which it did not have")
+            return
+        try:
+            arrays = worker.replica.slots[batch.slot].read(used)
+            flags = arrays.pop() if flagged else None
+        except (SlotError, IndexError) as exc:
+            replica.kill(f"gave an unreadable answer ({exc})")
+            return
+        worker.finish(number)
+        meter = self.meter.role(batch.pendings[0].runs_on.role)
+        meter.compute_seconds.observe(seconds)
+        self.meter.keep_seconds_per_row(seconds / batch.rows)
+        broken = check_outputs(arrays, self.content.outputs, batch.rows if self.joins else None)
+        outputs = Outputs(arrays, batch.rows, joined=self.joins)
+        for pending, start, stop in batch.spans():
+            if pending.finished:
+                continue
+            if broken is None and (flags is None or (flags.size == batch.rows and self.joins and not flags[start:stop].any())):
+                pending.answer(outputs, start, stop)
+                continue
+            batch.incident.charge(pending.lane, "invalid")
+            pending.refuse("invalid", broken or "the model's answer is not finite (NaN or infinity)")
+        # A lane whose replica died is not told how fast another version is.
+        for lane in find_lanes(pending.lane for pending in batch.pendings if pending.runs_on is pending.lane):
+            if seconds / batch.rows > lane.slow_limit_seconds:
+                batch.incident.charge(lane, "slow")
+        self._flush()
+
+    def on_failed(self, replica: ReplicaProcess, number: int, text: str) -> None:
+        """Run the requests of a batch that failed one by one, or refuse the one that failed alone."""
+        worker = self._find(replica)
+        batch = None if worker is None else worker.in_flight.get(number)
+        if worker is None or batch is None:
+            replica.kill(f"answered batch {number}, which it did not have")
+            return
+        worker.finish(number)
+        left = [pending for pending in batch.pendings if not pending.finished]
+        if len(batch.pendings) > 1:
+            for pending in left:
+                pending.alone = batch.incident
+            self._batcher.put_back(left)
+        else:
+            for pending in left:
+                batch.incident.charge(pending.lane, "failed")
+                pending.refuse("failed", f"the model failed on this request: {text[:500]}")
+        self._flush()
+
+    def _find(self, replica: ReplicaProcess) -> Worker | None:
+        return next((worker for worker in self._workers if worker.replica is replica), None)
+
+    # --- deaths --------------------------------------------------------------------------------------------------
+
+    def on_exit(self, replica: ReplicaProcess, why: str) -> None:
+        """Send what the replica held elsewhere, start another one, and charge one death."""
+        worker = self._find(replica)
+        if worker is None:
+            return
+        self._workers.remove(worker)
+        log.warning("%s", why)
+        self.meter.deaths += 1
+        lived = asyncio.get_running_loop().time() - replica.ready_at
+        self._deaths_in_row = 1 if lived >= self.limits.settled_seconds else self._deaths_in_row + 1
+        stay: list[Pending] = []
+        for batch in worker.in_flight.values():
+            for pending in batch.pendings:
+                if pending.finished:
+                    continue
+                if pending.retried:
+                    batch.incident.charge(pending.lane, "failed")
+                    pending.refuse("died", f"a second replica died with this request; {why[0].lower()}{why[1:]}")
+                    continue
+                pending.retried = True
+                if not _send_to_fallback(pending):
+                    stay.append(pending)
+        if not self.ready:
+            stay += [pending for pending in self._batcher.remove_all() if not _send_to_fallback(pending)]
+        self._batcher.put_back(stay)
+        if not self._closed:
+            task = asyncio.get_running_loop().create_task(self._respawn())
+            self._respawns.add(task)
+            task.add_done_callback(self._respawns.discard)
+        if self._on_death is not None:
+            self._on_death(self, why)
+        self._wake()
+
+    async def _respawn(self) -> None:
+        attempt = self._deaths_in_row
+        while not self._closed:
+            if attempt > 1:
+                await asyncio.sleep(min(self.limits.respawn_limit_seconds, self.limits.respawn_seconds * 2.0 ** min(attempt - 2, 30)))
+            with contextlib.suppress(asyncio.QueueEmpty):
+                try:
+                    await self._spawn()
+                except ReplicaFailedError as exc:
+                    log.warning("%s", exc)
+                    self._failed_respawns += 1
+                    attempt += 1
+                else:
+                    return
+
+    def _enforce_deadlines(self) -> None:
+        """Refuse what is past its deadline, and end replicas that compute for longer than any request may take."""
+        loop = asyncio.get_running_loop()
+        now, seconds = loop.time(), self.limits.deadline_seconds
+        self._sweep = None
+        message = f"no answer within {seconds:g} s"
+        incident = Incident()  # what waited in vain, waited for one reason
+        waiting: list[Pending] = []
+        exposed: list[Pending] = []
+        for pending in self._batcher:
+            if pending.finished:
+                continue
+            if pending.deadline > now:
+                waiting.append(pending)
+                continue
+            exposed.append(pending)
+        for lane in find_lanes(pending.lane for pending in exposed if not pending.counted):
+            lane.tally.batches += 1
+        for pending in exposed:
+            pending.lane.tally.requests += not pending.counted
+            pending.counted = True
+            incident.charge(pending.lane, "failed")
+            pending.refuse("timeout", message)
+        self._batcher.keep(waiting)
+        for worker in list(self._workers):
+            for batch in worker.in_flight.values():
+                for pending in batch.pendings:
+                    if not pending.finished and pending.deadline <= now:
+                        batch.incident.charge(pending.lane, "failed")
+                        pending.refuse("timeout", message)
+                if batch.dispatched + seconds <= now:
+                    worker.replica.kill(f"computed one batch for over {seconds:g} s and was ended")
+        self._settle()
+        if self._is_busy():
+            self._sweep = loop.call_later(self._sweep_seconds, self._enforce_deadlines)
+
+
+def _send_to_fallback(pending: Pending) -> bool:
+    """Let another version answer a candidate's request; say whether there is one."""
+    fallback = pending.runs_on.fallback
+    if fallback is None:
+        return False
+    pending.runs_on = fallback
+    fallback.pool.submit(pending)
+    return True

@@ -1,0 +1,133 @@
+"""
+The gateway's hand in the shared record: registry calls, off the event loop, one at a time.
+
+Every change of a model's state is one transaction: its events, the aliases it moves, the tombstone, and the route under
+the next generation.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, cast
+
+from lastgood.registry.content import Content
+from lastgood.registry.registry import Registry
+from lastgood.registry.transaction import Transaction
+from lastgood.serving.gateway.state import Change, ModelState
+from lastgood.serving.rollout.table import Cause, Pin
+from lastgood.settings import Settings
+
+T = TypeVar("T")
+ACTOR: Final = "gateway"  # writer of the event chain, and who acts when nobody asked
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the log is told about a change."""
+
+    kind: str
+    digest: str | None
+    actor: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    idempotency: str | None = None
+
+
+class SharedRecord:
+    """Asynchronous calls of the registry through one thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Remember where the registry is; nothing is opened yet."""
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="registry")
+        # Copying a version's bytes out may take long; a withdrawal must not wait behind it.
+        self._copier = ThreadPoolExecutor(1, thread_name_prefix="registry-copy")
+        self._registry: Registry | None = None
+
+    async def open(self) -> None:
+        """Open the registry."""
+        self._registry = await asyncio.get_running_loop().run_in_executor(self._thread, lambda: Registry.open(self._settings, writer=ACTOR))
+
+    async def close(self) -> None:
+        """Wait for what was begun, and close."""
+        if self._registry is not None:
+            await self.call(Registry.close)
+        self._thread.shutdown()
+        self._copier.shutdown()
+
+    async def call(self, function: Callable[[Registry], T]) -> T:
+        """Run a function on the registry in its thread."""
+        registry = cast("Registry", self._registry)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, registry)
+
+    async def load(self) -> tuple[dict[str, tuple[ModelState, int]], set[str]]:
+        """Give every model's state with its generation, and the digests that must not serve."""
+
+        def read(registry: Registry) -> tuple[dict[str, tuple[ModelState, int]], set[str]]:
+            routes = {route.model: (ModelState.from_json(route.body), route.generation) for route in registry.routes()}
+            return routes, set(registry.tombstones())
+
+        return await self.call(read)
+
+    async def load_model(self, model: str) -> tuple[ModelState, int]:
+        """Give one model's state and generation as the shared record has them; a new model begins at generation 0."""
+
+        def read(registry: Registry) -> tuple[ModelState, int]:
+            route = registry.route(model)
+            return (ModelState(model), 0) if route is None else (ModelState.from_json(route.body), route.generation)
+
+        return await self.call(read)
+
+    async def materialize(self, digest: str, folder: Path) -> Content:
+        """Copy a version's files out, every byte verified, and give its content."""
+        registry = cast("Registry", self._registry)
+
+        def copy() -> Content:
+            content = registry.content(digest)
+            registry.materialize(digest, folder)
+            return content
+
+        return await asyncio.get_running_loop().run_in_executor(self._copier, copy)
+
+    async def append(self, model: str, notes: list[Note]) -> None:
+        """Write events that change no state."""
+
+        def commit(registry: Registry) -> None:
+            with registry.transaction() as transaction:
+                _append(transaction, model, notes)
+
+        await self.call(commit)
+
+    async def write(self, change: Change, expected: int, notes: list[Note], *, actor: str, why: str, cause: Cause = "person") -> int:
+        """
+        Write one change, everything or nothing; give the new generation.
+
+        Raises:
+            ConflictError: The generation in the shared record is not the expected one.
+        """
+        model = change.state.model
+
+        def commit(registry: Registry) -> int:
+            with registry.transaction() as transaction:
+                _append(transaction, model, notes)
+                for alias, pin in _alias_moves(change):
+                    transaction.move_alias(model, alias, pin.digest, actor=actor, why=why)
+                if change.tombstone is not None:
+                    tombstone_cause = cast("Literal['judge', 'alert', 'person']", cause)
+                    payload = asdict(change.tombstone)
+                    transaction.tombstone(
+                        change.tombstone.digest, model=model, cause=tombstone_cause, actor=actor, why=why, payload=payload
+                    )
+                return transaction.write_route(model, change.state.to_json(), expected=expected)
+
+        return await self.call(commit)
+
+
+def _alias_moves(change: Change) -> list[tuple[str, Pin]]:
+    return [(name, pin) for name, pin in (("live", change.live), ("stable", change.stable)) if pin is not None]
+
+
+def _append(transaction: Transaction, model: str, notes: list[Note]) -> None:
+    for note in notes:
+        transaction.append(note.kind, model=model, digest=note.digest, actor=note.actor, payload=note.payload, idempotency=note.idempotency)

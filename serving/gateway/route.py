@@ -1,0 +1,111 @@
+"""
+Who gets the next request, and what came of the last ones.
+
+These are the gateway's hot data structures: plain integers without locks, owned by one event loop. The conductor
+builds a new `Route` for every change and puts it in place with one assignment; requests already assigned keep the
+`Lane` they were assigned to, so what they do is charged to the step and role they were dealt.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+from lastgood.registry.content import Content
+
+Role = Literal["candidate", "baseline", "live"]  # live: no rollout is running
+Kind = Literal["failed", "invalid", "slow"]
+MASK: Final = (1 << 64) - 1
+
+
+class Tally:
+    """
+    What one role did during one step of a rollout.
+
+    An event is an incident: a batch that fails is one, however many requests it held.
+    """
+
+    __slots__ = ("batches", "failed", "invalid", "requests", "slow")
+
+    def __init__(self, requests: int = 0, batches: int = 0, failed: int = 0, invalid: int = 0, slow: int = 0) -> None:
+        """Start from counts that were persisted, or from nothing."""
+        self.requests = requests  # dispatched; refusals and 4xx never count
+        self.batches = batches
+        self.failed = failed
+        self.invalid = invalid  # a floating-point output that is not finite, or a shape that was not promised
+        self.slow = slow
+
+    def to_json(self) -> dict[str, int]:
+        """Give the counts by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Pool(Protocol):
+    """The replicas of one version, as a route sees them."""
+
+    model: str
+    number: int
+    digest: str
+    content: Content
+
+    @property
+    def ready(self) -> bool:
+        """Whether a replica verified the bytes, was warmed, and gave the golden answers."""
+        ...
+
+    def submit(self, pending: Any) -> None:
+        """Queue one request; its answer or its error comes by callback."""
+        ...
+
+
+class Coin:
+    """
+    An independent coin per request from a counter-based generator, so that a receipt's seed repeats every toss.
+
+    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014 (SplitMix64).
+    """
+
+    __slots__ = ("counter", "seed")
+
+    def __init__(self, seed: int, counter: int = 0) -> None:
+        """Start at toss ``counter`` of the sequence that the 64-bit ``seed`` names."""
+        self.seed = seed & MASK
+        self.counter = counter
+
+    def toss(self) -> int:
+        """Give the next integer, uniform in [0, 2**64)."""
+        self.counter += 1
+        z = (self.seed + self.counter * 0x9E3779B97F4A7C15) & MASK
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+        return z ^ (z >> 31)
+
+
+@dataclass(slots=True)
+class Lane:
+    """Where a request goes and whom its outcome is charged to."""
+
+    pool: Pool
+    role: Role
+    tally: Tally
+    slow_limit_seconds: float  # compute per row above this is slow; infinite where nothing is known to compare with
+    on_bad: Callable[["Lane", Kind], None] | None = None  # called after the tally has counted it
+    fallback: "Lane | None" = None  # where a candidate's request goes when its replica died: the baseline's lane
+
+
+@dataclass(slots=True)
+class Route:
+    """One model's way through the gateway, at one generation."""
+
+    model: str
+    generation: int
+    main: Lane  # the baseline during a rollout, else the live version; the candidate where there is no baseline
+    candidate: Lane | None
+    threshold: int  # a toss below this goes to the candidate: share times 2**64
+    coin: Coin
+
+    def assign(self) -> Lane:
+        """Toss for one request; a candidate that is not ready gets none."""
+        candidate = self.candidate
+        if candidate is not None and self.coin.toss() < self.threshold and candidate.pool.ready:
+            return candidate
+        return self.main

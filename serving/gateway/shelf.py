@@ -1,0 +1,109 @@
+"""The versions that have replicas here: brought up once each however often asked for, and put away when nobody needs them."""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import structlog
+
+from lastgood.serving.gateway.plane import DataPlane
+from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.record import SharedRecord
+from lastgood.serving.rollout.table import Pin
+
+log = structlog.get_logger()
+Key = tuple[str, Pin]
+
+
+class Shelf:
+    """Replica pools by model and version, each with its own verified copy of the files."""
+
+    def __init__(
+        self,
+        record: SharedRecord,
+        plane: DataPlane,
+        folder: Path,
+        *,
+        program: Sequence[str] | None = None,
+    ) -> None:
+        """
+        Begin with an empty shelf.
+
+        Args:
+            record: Where files come from.
+            plane: What the pools serve.
+            folder: Where the copies lie while their version is up.
+            program: Another replica program than the product's, as an argument list.
+        """
+        self._record = record
+        self._plane = plane
+        self._folder = folder
+        self.on_death: Callable[[ReplicaPool, str], None] | None = None  # called once for each replica that died untold
+        self._program = program
+        self._pools: dict[Key, ReplicaPool] = {}
+        self._starting: dict[Key, asyncio.Task[ReplicaPool]] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+        shutil.rmtree(folder, ignore_errors=True)  # copies of a gateway that died
+        folder.mkdir(parents=True)
+
+    def get(self, model: str, pin: Pin | None) -> ReplicaPool | None:
+        """Give the pool of a version that was brought up."""
+        return self._pools.get((model, pin)) if pin else None
+
+    async def bring(self, model: str, pin: Pin) -> ReplicaPool:
+        """
+        Give the version's pool, ready.
+
+        Raises:
+            IntegrityError: A stored byte is not what was registered.
+            ReplicaFailedError: The replica did not become ready.
+        """
+        key = (model, pin)
+        if key in self._pools:
+            return self._pools[key]
+        task = self._starting.get(key)
+        if task is None:
+            task = self._starting[key] = asyncio.create_task(self._start(model, pin))
+            task.add_done_callback(lambda _: self._starting.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _start(self, model: str, pin: Pin) -> ReplicaPool:
+        folder = self._folder / f"{model}-{pin.number}-{pin.digest.removeprefix('sha256:')[:16]}"
+        content = await self._record.materialize(pin.digest, folder)
+        options = {} if self._program is None else {"program": self._program}
+        pool = ReplicaPool(model, pin.number, pin.digest, content, folder, on_death=self.on_death, **options)
+        try:
+            await pool.start()
+        except BaseException:
+            await pool.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._pools[model, pin] = pool
+        self._plane.add_pool(pool)
+        log.info("version is up", model=model, version=pin.number)
+        return pool
+
+    def keep_only(self, model: str, pins: Iterable[Pin]) -> None:
+        """Put away every version of the model that is not among these, once its last answer is out."""
+        kept = set(pins)
+        for key in [key for key in self._pools if key[0] == model and key[1] not in kept]:
+            pool = self._pools.pop(key)
+            self._plane.remove_pool(pool)
+            task = asyncio.create_task(self._put_away(pool))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+
+    async def _put_away(self, pool: ReplicaPool) -> None:
+        await pool.stop()
+        shutil.rmtree(pool.folder, ignore_errors=True)
+        log.info("version is down", model=pool.model, version=pool.number)
+
+    async def close(self) -> None:
+        """Stop every replica."""
+        for task in list(self._starting.values()):
+            task.cancel()
+        await asyncio.gather(*self._starting.values(), return_exceptions=True)
+        for model in {key[0] for key in self._pools}:
+            self.keep_only(model, ())
+        await asyncio.gather(*self._stopping)

@@ -1,0 +1,213 @@
+"""
+One model's part of the route table, as a pure value, and every way it can change.
+
+The shared record persists it under a generation; the gateway keeps the same value in memory. Nothing here does I/O.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from lastgood.serving.rollout.table import (
+    RUNNING,
+    Cause,
+    Effect,
+    Event,
+    EventKind,
+    Pin,
+    Rollout,
+    Split,
+    State,
+    advance,
+    route_of,
+)
+
+_PROVEN_KEPT = 20
+AUTOMATIC: frozenset[Cause] = frozenset({"judge", "alert"})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """Who serves a model, since when, what came before, and the rollout that is under way."""
+
+    model: str
+    live: Pin | None = None
+    stable: Pin | None = None
+    proven: tuple[Pin, ...] = ()  # versions that became stable, newest first
+    rollout: Rollout | None = None
+    episodes: Mapping[str, str] = field(default_factory=dict)  # digest in the route → ISO time it came in
+    withdrawals: tuple[str, ...] = ()  # ISO times of automatic ones, newest last
+    frozen: str | None = None  # why
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the form that is persisted."""
+        body = {name: getattr(self, name) for name in ("model", "episodes", "withdrawals", "frozen")}
+        pins = {name: asdict(pin) if (pin := getattr(self, name)) else None for name in ("live", "stable")}
+        rollout = self.rollout.to_json() if self.rollout else None
+        return {**body, **pins, "proven": [asdict(pin) for pin in self.proven], "rollout": rollout}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "ModelState":
+        """Read what `to_json` wrote."""
+        return cls(
+            model=value["model"],
+            live=Pin(**value["live"]) if value["live"] else None,
+            stable=Pin(**value["stable"]) if value["stable"] else None,
+            proven=tuple(Pin(**pin) for pin in value["proven"]),
+            rollout=Rollout.from_json(value["rollout"]) if value["rollout"] else None,
+            episodes=dict(value["episodes"]),
+            withdrawals=tuple(value["withdrawals"]),
+            frozen=value["frozen"],
+        )
+
+    @property
+    def running(self) -> Rollout | None:
+        """The rollout, if it has not ended."""
+        return self.rollout if self.rollout and self.rollout.state in RUNNING else None
+
+    @property
+    def split(self) -> Split:
+        """Who gets what now."""
+        return route_of(self.running) if self.running else Split(self.live, None, 0.0)
+
+    @property
+    def warm(self) -> frozenset[Pin]:
+        """Versions whose replicas must run: those that serve, the fallback, and a candidate that gets ready."""
+        split = self.split
+        pins = {split.main, split.candidate, self.live}
+        if self.rollout and self.rollout.state is not State.WITHDRAWN:
+            pins |= {self.rollout.candidate, self.rollout.fallback}
+        return frozenset(pin for pin in pins if pin is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A new state and what the shared record must say about it."""
+
+    state: ModelState
+    live: Pin | None = None  # the alias moves here
+    stable: Pin | None = None
+    tombstone: Pin | None = None
+    page: str | None = None  # why a person is needed
+    froze: bool = False
+
+
+def submit(state: ModelState, rollout: Rollout, now: datetime) -> Change:
+    """Give the state with a new rollout, which must not have begun."""
+    return Change(_with_episodes(replace(state, rollout=rollout), now))
+
+
+def step(state: ModelState, kind: EventKind, now: datetime) -> Change:
+    """Give the state after an event of the running rollout; nothing changes where none is running."""
+    if state.running is None:
+        return Change(state)
+    rollout, effects = advance(state.running, Event(kind))
+    changed = replace(state, rollout=rollout)
+    live = rollout.candidate if Effect.LIVE_TO_CANDIDATE in effects else None
+    stable = rollout.candidate if Effect.STABLE_TO_CANDIDATE in effects else None
+    if live:
+        changed = replace(changed, live=live)
+    if stable:
+        changed = replace(changed, stable=stable, proven=_prove(changed.proven, stable))
+    return Change(_with_episodes(changed, now), live=live, stable=stable)
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """One version to be taken out of the route."""
+
+    digest: str
+    cause: Cause
+    now: datetime
+    tombstone: bool = True  # whether it may never serve again
+    vetoed: Collection[str] = ()  # digests that must not be gone back to
+    target: Pin | None = None  # the version a person wants back; otherwise the fallback, or the newest proven version
+
+
+def withdraw(state: ModelState, taking: Taking) -> Change:
+    """
+    Take a version out of the route, and say what serves instead.
+
+    A version that serves in no role changes nothing. Where there is nothing to go back to, it stays and a page says so.
+    """
+    digest, cause, tombstone = taking.digest, taking.cause, taking.tombstone
+    guarded = _guarded(state, digest)
+    if guarded is None:
+        return Change(state)
+    if state.running and guarded is not state.running:
+        return _replace_baseline(state, guarded.candidate, taking)
+    guarded = replace(guarded, fallback=_back_to(state, guarded, taking))
+    rollout, effects = advance(guarded, Event(EventKind.BAD, cause, tombstone))
+    if Effect.PAGE in effects:
+        return Change(state, page=f"{state.model}@{guarded.candidate.number} is bad ({cause}) and there is no version to go back to.")
+    live = rollout.fallback if Effect.LIVE_TO_FALLBACK in effects else None
+    changed = replace(state, rollout=rollout, live=live or state.live)
+    if taking.target and not live:
+        # A person takes a canary out and names another version than the one that serves beside it.
+        changed, live = replace(changed, live=taking.target), taking.target
+    return _finish(changed, guarded.candidate, taking, live)
+
+
+def _guarded(state: ModelState, digest: str) -> Rollout | None:
+    rollout = state.rollout
+    if rollout and rollout.candidate.digest == digest and rollout.state is not State.WITHDRAWN:
+        return rollout
+    live = state.live if state.live and state.live.digest == digest else None
+    baseline = state.running.baseline if state.running else None
+    pin = live or (baseline if baseline and baseline.digest == digest else None)
+    # A version that serves and is no rollout's candidate is guarded all the same: as one that is stable.
+    return pin and Rollout(id="", model=state.model, candidate=pin, baseline=None, fallback=None, state=State.STABLE)
+
+
+def _back_to(state: ModelState, rollout: Rollout, taking: Taking) -> Pin | None:
+    out = {*taking.vetoed, rollout.candidate.digest}
+    choices = (taking.target, rollout.fallback, *state.proven)
+    return next((pin for pin in choices if pin is not None and pin.digest not in out), None)
+
+
+def _replace_baseline(state: ModelState, bad: Pin, taking: Taking) -> Change:
+    rollout = state.running
+    assert rollout is not None  # noqa: S101 - the caller checked
+    out = {*taking.vetoed, bad.digest, rollout.candidate.digest}
+    back = next((pin for pin in (taking.target, *state.proven) if pin is not None and pin.digest not in out), None)
+    serves_alone = rollout.state is State.SOAKING  # the candidate is live already and can carry everything
+    if back is None and not serves_alone:
+        return Change(state, page=f"{state.model}@{bad.number} is bad ({taking.cause}) and there is no proven version to go back to.")
+    live = back if state.live == bad else None
+    changed = replace(state, rollout=replace(rollout, baseline=back, fallback=back), live=live or state.live)
+    return _finish(changed, bad, taking, live)
+
+
+def _finish(state: ModelState, bad: Pin, taking: Taking, live: Pin | None) -> Change:
+    proven = tuple(pin for pin in state.proven if pin.digest != bad.digest) if taking.tombstone else state.proven
+    stable = None
+    if state.stable == bad and live is not None:
+        stable = live
+        state = replace(state, stable=live)
+    state = replace(state, proven=proven)
+    page, froze = None, False
+    if taking.cause in AUTOMATIC:
+        state, froze = _count_withdrawal(state, taking.now)
+        page = state.frozen if froze else None
+    tombstone = bad if taking.tombstone else None
+    return Change(_with_episodes(state, taking.now), live=live, stable=stable, tombstone=tombstone, page=page, froze=froze)
+
+
+def _count_withdrawal(state: ModelState, now: datetime) -> tuple[ModelState, bool]:
+    policy = state.rollout.policy if state.rollout else Rollout("", state.model, Pin(0, ""), None, None).policy
+    since = now - timedelta(seconds=policy.freeze_window_seconds)
+    recent = (*(time for time in state.withdrawals if datetime.fromisoformat(time) > since), now.isoformat())
+    froze = state.frozen is None and len(recent) >= policy.freeze_after
+    why = f"{len(recent)} automatic withdrawals within {policy.freeze_window_seconds:.0f} s" if froze else state.frozen
+    return replace(state, withdrawals=recent, frozen=why), froze
+
+
+def _prove(proven: tuple[Pin, ...], pin: Pin) -> tuple[Pin, ...]:
+    return (pin, *(other for other in proven if other != pin))[:_PROVEN_KEPT]
+
+
+def _with_episodes(state: ModelState, now: datetime) -> ModelState:
+    split = state.split
+    serving = {pin.digest for pin in (split.main, split.candidate) if pin is not None}
+    return replace(state, episodes={digest: state.episodes.get(digest, now.isoformat()) for digest in sorted(serving)})

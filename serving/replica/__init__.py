@@ -1,0 +1,1 @@
+"""A child process that verifies one version, proves it, and computes its answers."""

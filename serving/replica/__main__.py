@@ -1,0 +1,8 @@
+"""``python -m lastgood.serving.replica FD``: one version, served to the gateway that started it."""
+
+import sys
+
+from lastgood.serving.replica.program import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""``python -m lastgood``: the command line."""
+
+from lastgood.cli import main
+
+main()

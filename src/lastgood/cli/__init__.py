@@ -1,0 +1,105 @@
+"""
+The command line: words in, exit code out.
+
+Commands are registered by name and imported when they are called, so that ``lastgood --help`` answers at once.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+
+from lastgood import __version__
+from lastgood.errors import LastgoodError
+
+INTERRUPTED = 130
+
+# Command, where its function is, what it does; grouped as the help shows them.
+COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "Local stack": (
+        ("up", "lastgood.cli.up:up", "Start the gateway, Prefect and, where installed, Prometheus and Alertmanager."),
+        ("down", "lastgood.cli.down:down", "Stop what `up` started and leave no process behind."),
+        ("status", "lastgood.cli.status:status", "Show what runs, what is served, and what a rollout waits for."),
+    ),
+    "Release": (
+        ("release", "lastgood.cli.release:release", "Train, compress, gate, register and deploy a model."),
+        ("train", "lastgood.cli.train:train", "Train a model into a run folder."),
+        ("compress", "lastgood.cli.compress:compress", "Make a run's model smaller and faster."),
+        ("gate", "lastgood.cli.gate:gate", "Test a run's model and say whether it may be released."),
+        ("register", "lastgood.cli.register:register", "Make a run's model an immutable version."),
+        ("new", "lastgood.cli.new:new", "Write a folder with a pipeline of your own to start from."),
+    ),
+    "Registry": (
+        ("list", "lastgood.cli.list_:list_", "List models, or the versions of one."),
+        ("show", "lastgood.cli.show:show", "Show a version: content, record, lineage."),
+        ("log", "lastgood.cli.log:log", "Show what happened, newest first."),
+        ("diff", "lastgood.cli.diff:diff", "Compare two versions."),
+        ("at", "lastgood.cli.at:at", "Show which version was live at a time, and why."),
+        ("verify", "lastgood.cli.verify:verify", "Check every stored byte and event."),
+        ("import", "lastgood.cli.import_:import_", "Register an ONNX file or an exported version."),
+        ("export", "lastgood.cli.export:export", "Write a version's files into a folder."),
+    ),
+    "Serving": (
+        ("deploy", "lastgood.cli.deploy:deploy", "Roll a registered version out."),
+        ("promote", "lastgood.cli.promote:promote", "End a rollout early: the candidate becomes stable."),
+        ("rollback", "lastgood.cli.rollback:rollback", "Take the version that serves out, and put the last good one back."),
+        ("unfreeze", "lastgood.cli.unfreeze:unfreeze", "Let a frozen model take releases again."),
+        ("lift", "lastgood.cli.lift:lift", "Lift a tombstone, with a reason."),
+        ("routes", "lastgood.cli.routes:routes", "Show who gets what now."),
+        ("explain", "lastgood.cli.explain:explain", "Recompute why a version was taken out."),
+        ("predict", "lastgood.cli.predict:predict", "Ask a served model for answers."),
+        ("drill", "lastgood.cli.drill:drill", "Release a bad version on purpose and time the way back."),
+    ),
+}
+
+
+def build_app() -> App:
+    """Give the app with every command registered and none imported."""
+    app = App(
+        name="lastgood",
+        version=__version__,
+        help="Release model versions, watch them, and take them back when they go bad.",
+        help_format="plaintext",
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    for group, commands in COMMANDS.items():
+        for name, target, text in commands:
+            app.command(target, name=name, help=text, group=group)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; give its exit code. A person's mistake is a sentence, a bug a traceback."""
+    from cyclopts import CycloptsError
+
+    logging.captureWarnings(capture=True)  # a library's warning is no part of an answer
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = build_app()(tokens)
+    except CycloptsError as exc:
+        # Its texts end where a person still wonders what to do.
+        _complain(f"{str(exc).strip()} Try: lastgood {tokens[0] + ' ' if tokens and not tokens[0].startswith('-') else ''}--help")
+        return 2
+    except LastgoodError as exc:
+        _complain(str(exc), exc.code)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`); Python would complain once more at exit.
+        sys.stdout = None
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _complain(message: str, code: str | None = None) -> None:
+    sys.stderr.write(f"lastgood: {message}{f'  [{code}]' if code else ''}\n")

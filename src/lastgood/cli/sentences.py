@@ -1,0 +1,68 @@
+"""An event as a sentence."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lastgood.cli.output import short_digest
+
+if TYPE_CHECKING:
+    from lastgood.registry.events import Event
+
+
+def tell(event: "Event") -> str:
+    """Say what happened; an event of a kind unknown here is told by its name and what is plain in its payload."""
+    teller = _TELLERS.get(event.kind)
+    return teller(event, event.payload) if teller else _tell_other(event, event.payload)
+
+
+def _why(payload: Mapping[str, Any]) -> str:
+    return f": {payload['why']}" if payload.get("why") else ""
+
+
+def _registered(event: "Event", payload: Mapping[str, Any]) -> str:
+    return f"registered {event.model}@{payload['number']} ({short_digest(event.digest)}){_why(payload.get('record', {}))}"
+
+
+def _alias_moved(event: "Event", payload: Mapping[str, Any]) -> str:
+    name, number, origin = f"{event.model}@{payload['name']}", payload.get("number"), payload.get("from_number")
+    if number is None:
+        return f"removed {name}, which was {origin}{_why(payload)}"
+    came = f", before that {origin}" if origin is not None else ""
+    return f"{name} is now {number}{came}{_why(payload)}"
+
+
+def _tombstoned(event: "Event", payload: Mapping[str, Any]) -> str:
+    return f"took {short_digest(event.digest)} of {event.model} out as bad (by {payload['cause']}){_why(payload)}"
+
+
+def _lifted(event: "Event", payload: Mapping[str, Any]) -> str:
+    return f"lifted the tombstone of {short_digest(event.digest)}{_why(payload)}"
+
+
+def _route(event: "Event", payload: Mapping[str, Any]) -> str:
+    return f"wrote route {payload['generation']} of {event.model}"
+
+
+def _described(event: "Event", payload: Mapping[str, Any]) -> str:
+    return f"described {short_digest(event.digest)} of {event.model}: {payload['text']}"
+
+
+def _tagged(event: "Event", payload: Mapping[str, Any]) -> str:
+    return f"tagged {short_digest(event.digest)} of {event.model}: {payload['tag']}"
+
+
+def _tell_other(event: "Event", payload: Mapping[str, Any]) -> str:
+    about = " ".join(filter(None, (event.model, short_digest(event.digest))))
+    plain = [f"{name}={value}" for name, value in payload.items() if name != "why" and isinstance(value, str | int | float | bool)]
+    return " ".join(filter(None, (event.kind.replace("-", " "), about, f"({', '.join(plain)})" if plain else ""))) + _why(payload)
+
+
+_TELLERS: dict[str, Callable[["Event", Mapping[str, Any]], str]] = {
+    "registered": _registered,
+    "alias-moved": _alias_moved,
+    "tombstoned": _tombstoned,
+    "lifted": _lifted,
+    "route": _route,
+    "described": _described,
+    "tagged": _tagged,
+}

@@ -1,0 +1,120 @@
+"""
+ONNX Runtime as it serves: one place for session settings and timing.
+
+Compression measures, the gate tests and the replica serves with `open_session`, so that a latency measured
+before a release is the latency of the release.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from lastgood.errors import LastgoodError
+from lastgood.tensors import TensorSpec
+
+_DATATYPE_OF_ORT = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+
+
+class UnsupportedModelError(LastgoodError):
+    """ONNX Runtime cannot load the file, or it takes or gives something that is no tensor."""
+
+    code = "runtime.unsupported-model"
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Quantiles of one call's duration, in seconds, and how many rows each call had."""
+
+    p50_seconds: float
+    p95_seconds: float
+    p99_seconds: float
+    rows: int
+    calls: int
+
+
+def open_session(model: bytes | Path, *, threads: int = 1) -> ort.InferenceSession:
+    """
+    Load an ONNX model with the settings it is served with.
+
+    Args:
+        model: The file's bytes, or its path where external data lies beside it.
+        threads: Threads inside one operator; replicas, not threads, use the other cores.
+
+    Raises:
+        UnsupportedModelError: ONNX Runtime refuses the model.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3  # errors only: warnings of a foreign graph are no business of the log
+    # A thread that spins between calls takes the core the gateway needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # ONNX Runtime's errors share no public base class
+        raise UnsupportedModelError(f"ONNX Runtime {ort.__version__} cannot load the model: {exc}") from exc
+
+
+def read_signature(session: ort.InferenceSession) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """
+    Give the inputs and outputs of a loaded model, symbolic sizes as -1.
+
+    Raises:
+        UnsupportedModelError: One is a sequence, a map, or of a type the protocol has no name for.
+    """
+    return tuple(map(_spec, session.get_inputs())), tuple(map(_spec, session.get_outputs()))
+
+
+def _spec(arg: Any) -> TensorSpec:
+    datatype = _DATATYPE_OF_ORT.get(arg.type)
+    if datatype is None:
+        raise UnsupportedModelError(f"{arg.name!r} is of type {arg.type}; expected one of {', '.join(_DATATYPE_OF_ORT)}.")
+    return TensorSpec(arg.name, datatype, tuple(size if isinstance(size, int) and size >= 0 else -1 for size in arg.shape))
+
+
+def measure_latency(
+    session: ort.InferenceSession, feeds: Mapping[str, np.ndarray[Any, Any]], *, seconds: float = 0.5, warm_up: int = 20
+) -> Latency:
+    """
+    Time whole calls of ``session.run`` on this host.
+
+    Args:
+        session: From `open_session`.
+        feeds: "batch …" arrays by graph input name; the first axis of the first one is counted as rows.
+        seconds: For how long to measure, after the warm-up; at least 50 calls are made however slow they are.
+        warm_up: Calls that are not measured.
+    """
+    for _ in range(warm_up):
+        session.run(None, feeds)
+    durations: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(durations) < 50 or time.perf_counter() < end:
+        start = time.perf_counter()
+        session.run(None, feeds)
+        durations.append(time.perf_counter() - start)
+    p50, p95, p99 = np.quantile(durations, [0.5, 0.95, 0.99])
+    first = next(iter(feeds.values()))
+    return Latency(float(p50), float(p95), float(p99), first.shape[0] if first.ndim else 1, len(durations))

@@ -1,0 +1,122 @@
+"""
+What a project can set: environment variables, then ``lastgood.toml`` at the project's root, then defaults.
+
+The project is the nearest folder upwards that holds ``lastgood.toml``, else the current folder. Everything
+lastgood writes for it lies under ``.lastgood/`` there (``LASTGOOD_HOME`` elsewhere).
+"""
+
+import os
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from lastgood.errors import ConfigurationError
+
+PROJECT_FILE = "lastgood.toml"
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class ModelSettings(BaseModel):
+    """One ``[models.NAME]`` table: where its pipeline is, and what it overrides in the pipeline's own settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pipeline: str | None = Field(default=None, description="FILE.py:Class below the project, or package.module:Class")
+    gate: dict[str, Any] = Field(default_factory=dict, description="conditions, over the pipeline's own")
+    rollout: dict[str, Any] = Field(default_factory=dict, description="rollout policy, over the pipeline's own")
+
+
+class Settings(BaseSettings):
+    """Everything that may differ between two installations; secrets come from files, never from here."""
+
+    model_config = SettingsConfigDict(env_prefix="LASTGOOD_", extra="forbid", frozen=True)
+
+    project: Path = Field(description="folder the relative paths of lastgood.toml start from")
+    home: Path = Field(description="folder for everything lastgood writes")
+    host: str = Field(default="127.0.0.1", description="address the gateway listens on; anything but loopback needs token_file")
+    token_file: Path | None = Field(default=None, description="file with the bearer token that callers must send")
+    database: str | None = Field(default=None, description="SQLAlchemy URL of the catalogue; default: SQLite under home")
+    port_rest: Port = 8000
+    port_control: Port = 8002
+    port_prefect: Port = 4200
+    port_prometheus: Port = 19090
+    port_alertmanager: Port = 19093
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over ``lastgood.toml``, which `load_settings` passes as init values."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @cached_property
+    def database_url(self) -> str:
+        """The catalogue's URL: the one set, or SQLite under home."""
+        return self.database or f"sqlite:///{self.home / 'registry' / 'catalogue.db'}"
+
+    @property
+    def rest_url(self) -> str:
+        """Where predictions are asked for."""
+        return f"http://{self.host}:{self.port_rest}"
+
+    @property
+    def control_url(self) -> str:
+        """Where metrics, alerts and rollouts are."""
+        return f"http://{self.host}:{self.port_control}"
+
+
+def find_project(start: Path) -> Path:
+    """Give the nearest folder upwards that holds ``lastgood.toml``, else ``start``."""
+    for folder in (start, *start.parents):
+        if (folder / PROJECT_FILE).is_file():
+            return folder
+    return start
+
+
+def load_settings(start: Path | None = None) -> Settings:
+    """
+    Read the project's settings.
+
+    Raises:
+        ConfigurationError: The file is not TOML, or a name or value in it or in the environment is not known.
+    """
+    project = find_project((start or Path.cwd()).resolve())
+    path = project / PROJECT_FILE
+    values: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            values = tomllib.loads(path.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+            raise ConfigurationError(f"{path} is not valid TOML: {exc}.") from exc
+    values.setdefault("project", project)
+    values.setdefault("home", project / ".lastgood")
+    try:
+        settings = Settings(**values)
+    except ValidationError as exc:
+        raise ConfigurationError(_explain(exc, path)) from exc
+    # Environment variables are relative to where the command runs, the file's values to the file.
+    base = Path.cwd() if "LASTGOOD_HOME" in os.environ else project
+    return settings.model_copy(update={"home": (base / settings.home).resolve()})
+
+
+def _explain(exc: ValidationError, path: Path) -> str:
+    lines = []
+    for problem in exc.errors():
+        where = ".".join(map(str, problem["loc"]))
+        lines.append(f"{where} = {problem.get('input')!r:.80}: {problem['msg']}")
+    names = ", ".join(sorted(set(Settings.model_fields) - {"project"}))
+    return f"Settings from {path.name} and LASTGOOD_… variables are not valid: {'; '.join(lines)}. Known settings: {names}."
+
+
+__all__ = ["PROJECT_FILE", "ModelSettings", "Settings", "find_project", "load_settings"]

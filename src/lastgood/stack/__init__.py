@@ -1,0 +1,1 @@
+"""The local stack: the processes behind `lastgood up` and `lastgood down`."""
