@@ -1,5 +1,6 @@
 """Structured pruning: drop whole filters and hidden units, so that what is left is a smaller dense model."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def prune_filters(model: Any, *, keep: float) -> Any:
 
 def _chain(model: Any) -> list[Any]:
     layers = list(model.layers)
-    for before, layer in zip(layers, layers[1:], strict=False):
+    for before, layer in itertools.pairwise(layers):
         nodes = layer.inbound_nodes
         if len(nodes) != 1 or nodes[0].inbound_layers is not before:
             raise RecipeDoesNotFitError(f"layer {layer.name!r} does not follow {before.name!r} alone: only chains of layers are pruned")

@@ -40,22 +40,20 @@ class Data:
         """Check and convert every array."""
         train = _check("train", self.train)
         if not isinstance(self.evaluation, Mapping) or not self.evaluation:
-            raise DataError(
-                f'Data.evaluation is {type(self.evaluation).__name__} with nothing to test on; expected {{"name": (x, y)}} with one set or more.'
-            )
+            raise DataError(f'Data.evaluation is {type(self.evaluation).__name__} without a set; expected {{"name": (x, y)}}, one or more.')
         evaluation = {str(name): _check(f"evaluation[{name!r}]", pair, train[0].shape[1:]) for name, pair in self.evaluation.items()}
         validation = None if self.validation is None else _check("validation", self.validation, train[0].shape[1:])
         groups = {name: np.arange(len(pair[1])) for name, pair in evaluation.items()}
         if not self.groups:
             # Without groups every row of every set is its own original.
             start = 0
-            for name in groups:
-                groups[name] = groups[name] + start
-                start += len(groups[name])
+            for name, own in groups.items():
+                groups[name] = own + start
+                start += len(own)
         for name, group in self.groups.items():
             if name not in evaluation or np.shape(group) != evaluation[name][1].shape:
                 raise DataError(
-                    f"Data.groups[{name!r}] has shape {np.shape(group)}; expected one number per row of an evaluation set ({', '.join(evaluation)})."
+                    f"Data.groups[{name!r}] has shape {np.shape(group)}; expected one number per row of a set ({', '.join(evaluation)})."
                 )
             groups[name] = np.asarray(group, np.int64)
         object.__setattr__(self, "train", train)
@@ -112,9 +110,7 @@ def _check(name: str, pair: Any, row_shape: tuple[int, ...] | None = None) -> La
     except (ValueError, TypeError) as exc:
         raise DataError(f"Data.{name} has an x that is no array of numbers: {exc}.") from exc
     if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
-        raise DataError(
-            f"Data.{name} has x of shape {x.shape} and y of shape {y.shape}; expected (rows, features…) and (rows,) with as many rows."
-        )
+        raise DataError(f"Data.{name} has x of shape {x.shape} and y of shape {y.shape}; expected (rows, features…) and (rows,).")
     if not len(y):
         raise DataError(f"Data.{name} has no rows; expected one or more.")
     if row_shape is not None and x.shape[1:] != row_shape:

@@ -29,5 +29,5 @@ def fit_model(model: Any, data: Data, parameters: Mapping[str, Any]) -> None:
     steps = epochs * -(-len(y) // batch_size)
     rate = tf_keras.optimizers.schedules.CosineDecay(float(parameters.get("learning_rate", LEARNING_RATE)), steps)
     model.compile(tf_keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
-    watch = tf_keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: report_part((epoch + 1) / epochs))
+    watch = tf_keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _logs: report_part((epoch + 1) / epochs))
     model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=[watch])

@@ -44,6 +44,7 @@ class Pipeline:
 
     def build(self, parameters: Mapping[str, Any]) -> Any:
         """Give a tf_keras model with one softmax output per class, or a scikit-learn classifier, not fitted yet."""
+        del parameters
         raise PipelineIncompleteError(type(self).__name__, "build", "return a scikit-learn classifier or a tf_keras model")
 
     def fit(self, model: Any, data: Data, parameters: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Breast tumours from 30 measurements of cell nuclei: a small dense network, tested on clean, noisy and miscalibrated rows."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ _MEAN_AREA = 3  # column of the mean area of the nuclei
 class Tumour(Pipeline):
     """Whether a tumour is malignant (0) or benign (1)."""
 
-    parameters = {"width": 64, "epochs": 40, "batch_size": 32, "learning_rate": 1e-3}
+    parameters: ClassVar[Mapping[str, Any]] = {"width": 64, "epochs": 40, "batch_size": 32, "learning_rate": 1e-3}
     gate = GateSettings(accuracy_floor=0.92, set_floors={"clean": 0.93}, slice_floor=0.8)
     input_name = "measurements"
 

@@ -106,7 +106,8 @@ class ReplicaProcess:
         except TimeoutError:
             await self._abort()
             raise ReplicaFailedError(
-                f"The replica of {self.name} was not ready after {timeout_seconds:g} s and was stopped. A larger model needs a longer time-out."
+                f"The replica of {self.name} was not ready after {timeout_seconds:g} s and was stopped. "
+                "A larger model needs a longer time-out."
             ) from None
         except ReplicaFailedError:
             await self._exited.wait()

@@ -5,6 +5,7 @@ There is no timer: a request leaves at the end of the loop tick it came in while
 flight, so a lone request never waits, and batches grow by themselves under load.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import Literal, Protocol
@@ -16,8 +17,9 @@ from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.route import Lane
 from lastgood.serving.replica.slots import Array
 
-# Why a request got no answer.
-Reason = Literal["failed", "invalid", "timeout", "died", "stopped", "disconnected"]
+log = logging.getLogger(__name__)
+# Why a request got no answer; broken is a bug of the gateway.
+Reason = Literal["failed", "invalid", "timeout", "died", "stopped", "broken", "disconnected"]
 Key = tuple[tuple[int, ...], ...]
 _SCAN_ROWS = 4  # how far to look for requests that fit, in multiples of the rows wanted
 
@@ -78,9 +80,13 @@ class Pending:
         raise NotImplementedError
 
     def answer(self, outputs: Answers, start: int, stop: int) -> None:
-        """Finish with an answer."""
+        """Finish with an answer; a bug in writing it must not stop the others of the batch."""
         self.finished = True
-        self.answered(outputs, start, stop)
+        try:
+            self.answered(outputs, start, stop)
+        except Exception:
+            log.exception("An answer of %s@%s could not be written", self.runs_on.pool.model, self.runs_on.pool.number)
+            self.refused("broken", "the gateway could not write the answer; its log says more")
 
     def refuse(self, reason: Reason, message: str) -> None:
         """Finish without one."""

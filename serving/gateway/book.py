@@ -30,6 +30,7 @@ class Held:
     coin: Coin | None = None
     judging: bool = False  # a look is due at the end of this loop tick
     paged: str | None = None  # what a person was last told
+    reason: str | None = None  # why the last version was taken out
 
 
 class Book:

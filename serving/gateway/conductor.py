@@ -146,7 +146,7 @@ class Conductor:
                 seed=secrets.randbits(64),
             )
             note = Note("rollout-submitted", pin.digest, intent.actor, {"rollout": rollout.to_json(), "why": intent.why})
-            held.paged = None
+            held.paged = held.reason = None
             await self._commit(held, submit(held.state, rollout, _now()), [note], actor=intent.actor, why=intent.why)
         self.book.spawn(self._stage(held, rollout))
         return held.state
@@ -266,6 +266,7 @@ class Conductor:
             needed = [pin for pin in (rollout.baseline, rollout.candidate) if pin is not None]
             await asyncio.gather(*(self.shelf.bring(rollout.model, pin) for pin in needed))
         except LastgoodError as exc:
+            held.reason = str(exc)
             await self._advance(held, EventKind.NOT_READY, rollout.id, why=str(exc), payload={"code": exc.code})
             return
         await self._advance(held, EventKind.READY, rollout.id)

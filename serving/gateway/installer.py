@@ -32,8 +32,7 @@ class Installer:
             self._plane.remove_route(model)
             return
         if running is None or running.state is State.STAGED:
-            lane = Lane(main, "live", Tally(), math.inf)
-            self._plane.set_route(Route(model, held.generation, lane, None, 0, Coin(0)))
+            self._plane.set_route(Route(model, held.generation, Lane(main, "live", Tally(), math.inf), None, 0, Coin(0)))
             return
         candidate = None if split.candidate is None or split.candidate.digest in vetoed else self._shelf.get(model, split.candidate)
         counts = self._counts(held, running)

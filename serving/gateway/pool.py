@@ -6,7 +6,6 @@ one event, and what it had in its hands is tried once more elsewhere.
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -139,7 +138,7 @@ class ReplicaPool:
         """Finish what was submitted (at the deadlines at the latest), then end every replica."""
         self._stopping = True
         if not drain:
-            self._refuse_all("stopped", f"{self.model}@{self.number} was stopped.")
+            self._refuse_all("stopped", "it was stopped")
         if self._is_busy():
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
@@ -191,7 +190,7 @@ class ReplicaPool:
     def _flush(self) -> None:
         self._flush_due = False
         if self._closed:
-            self._refuse_all("stopped", f"{self.model}@{self.number} was stopped.")
+            self._refuse_all("stopped", "it was stopped")
             return
         while (first := self._batcher.peek()) is not None:
             worker = self._choose(exclusive=first.retried)
@@ -281,7 +280,7 @@ class ReplicaPool:
         else:
             for pending in left:
                 batch.incident.charge(pending.lane, "failed")
-                pending.refuse("failed", f"the model failed on this request: {text[:500]}")
+                pending.refuse("failed", f"the model failed on this request: {text[:500].rstrip('.')}")
         self._flush()
 
     def _find(self, replica: ReplicaProcess) -> Worker | None:
@@ -306,7 +305,7 @@ class ReplicaPool:
                     continue
                 if pending.retried:
                     batch.incident.charge(pending.lane, "failed")
-                    pending.refuse("died", f"a second replica died with this request; {why[0].lower()}{why[1:]}")
+                    pending.refuse("died", f"a second replica died with this request; {why[0].lower()}{why[1:].rstrip('.')}")
                     continue
                 pending.retried = True
                 if not _send_to_fallback(pending):
@@ -327,15 +326,14 @@ class ReplicaPool:
         while not self._closed:
             if attempt > 1:
                 await asyncio.sleep(min(self.limits.respawn_limit_seconds, self.limits.respawn_seconds * 2.0 ** min(attempt - 2, 30)))
-            with contextlib.suppress(asyncio.QueueEmpty):
-                try:
-                    await self._spawn()
-                except ReplicaFailedError as exc:
-                    log.warning("%s", exc)
-                    self._failed_respawns += 1
-                    attempt += 1
-                else:
-                    return
+            try:
+                await self._spawn()
+            except ReplicaFailedError as exc:
+                log.warning("%s", exc)
+                self._failed_respawns += 1
+                attempt += 1
+            else:
+                return
 
     def _enforce_deadlines(self) -> None:
         """Refuse what is past its deadline, and end replicas that compute for longer than any request may take."""
@@ -344,23 +342,16 @@ class ReplicaPool:
         self._sweep = None
         message = f"no answer within {seconds:g} s"
         incident = Incident()  # what waited in vain, waited for one reason
-        waiting: list[Pending] = []
-        exposed: list[Pending] = []
-        for pending in self._batcher:
-            if pending.finished:
-                continue
-            if pending.deadline > now:
-                waiting.append(pending)
-                continue
-            exposed.append(pending)
-        for lane in find_lanes(pending.lane for pending in exposed if not pending.counted):
+        unfinished = [pending for pending in self._batcher if not pending.finished]
+        late = [pending for pending in unfinished if pending.deadline <= now]
+        self._batcher.keep([pending for pending in unfinished if pending.deadline > now])
+        for lane in find_lanes(pending.lane for pending in late if not pending.counted):
             lane.tally.batches += 1
-        for pending in exposed:
+        for pending in late:
             pending.lane.tally.requests += not pending.counted
             pending.counted = True
             incident.charge(pending.lane, "failed")
             pending.refuse("timeout", message)
-        self._batcher.keep(waiting)
         for worker in list(self._workers):
             for batch in worker.in_flight.values():
                 for pending in batch.pendings:
@@ -379,6 +370,9 @@ def _send_to_fallback(pending: Pending) -> bool:
     fallback = pending.runs_on.fallback
     if fallback is None:
         return False
+    ours, theirs = pending.runs_on.pool.content, fallback.pool.content
+    if (ours.inputs, ours.outputs, ours.batching) != (theirs.inputs, theirs.outputs, theirs.batching):
+        return False  # it was decoded for a model that takes something else
     pending.runs_on = fallback
     fallback.pool.submit(pending)
     return True

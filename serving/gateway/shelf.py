@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from lastgood.serving.backends.process import PROGRAM
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.gateway.record import SharedRecord
@@ -40,7 +41,7 @@ class Shelf:
         self._plane = plane
         self._folder = folder
         self.on_death: Callable[[ReplicaPool, str], None] | None = None  # called once for each replica that died untold
-        self._program = program
+        self._program = program or PROGRAM
         self._pools: dict[Key, ReplicaPool] = {}
         self._starting: dict[Key, asyncio.Task[ReplicaPool]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
@@ -71,8 +72,7 @@ class Shelf:
     async def _start(self, model: str, pin: Pin) -> ReplicaPool:
         folder = self._folder / f"{model}-{pin.number}-{pin.digest.removeprefix('sha256:')[:16]}"
         content = await self._record.materialize(pin.digest, folder)
-        options = {} if self._program is None else {"program": self._program}
-        pool = ReplicaPool(model, pin.number, pin.digest, content, folder, on_death=self.on_death, **options)
+        pool = ReplicaPool(model, pin.number, pin.digest, content, folder, program=self._program, on_death=self.on_death)
         try:
             await pool.start()
         except BaseException:

@@ -157,7 +157,7 @@ def _guarded(state: ModelState, digest: str) -> Rollout | None:
     baseline = state.running.baseline if state.running else None
     pin = live or (baseline if baseline and baseline.digest == digest else None)
     # A version that serves and is no rollout's candidate is guarded all the same: as one that is stable.
-    return pin and Rollout(id="", model=state.model, candidate=pin, baseline=None, fallback=None, state=State.STABLE)
+    return None if pin is None else Rollout(id="", model=state.model, candidate=pin, baseline=None, fallback=None, state=State.STABLE)
 
 
 def _back_to(state: ModelState, rollout: Rollout, taking: Taking) -> Pin | None:

@@ -114,7 +114,7 @@ class Withdrawals:
             return False
         if reason.tombstone:
             self._book.vetoed.add(pin.digest)
-        held.state = change.state
+        held.state, held.reason = change.state, reason.why
         self._installer.install(held, self._book.vetoed)
         self._journal.append(entry)
         self._book.tallies["withdrawals", model, reason.cause] += 1

@@ -110,8 +110,9 @@ def _compare(name: str, actual: Array, wanted: Array, rtol: float, atol: float) 
     if not agrees.all():
         worst = tuple(int(axis) for axis in np.argwhere(~agrees)[0])
         raise GoldenMismatchError(
-            f"Golden output {name!r} differs in {int((~agrees).sum())} of {agrees.size} elements: at {list(worst)} it is {actual[worst]!s}, "
-            f"recorded was {wanted[worst]!s} (rtol {rtol}, atol {atol}). This host or file does not compute what was tested."
+            f"Golden output {name!r} differs in {int((~agrees).sum())} of {agrees.size} elements: at {list(worst)} it is "
+            f"{actual[worst]!s}, recorded was {wanted[worst]!s} (rtol {rtol}, atol {atol}). "
+            "This host or file does not compute what was tested."
         )
 
 

@@ -76,12 +76,13 @@ def read_package(content: bytes, digest: str, folder: Path, private: Path) -> Pa
     except (ValueError, KeyError, TypeError) as exc:
         raise IntegrityError(f"The content of {digest} cannot be read: {exc!r}.") from exc
 
-    source: bytes | Path = read_verified(folder, files[model])
+    data = read_verified(folder, files[model])
+    source: bytes | Path = data
     beside = [entry for path, entry in files.items() if path not in unread]
     if beside:
         for entry in beside:
             _write(private / entry["path"], read_verified(folder, entry))
-        _write(private / model, source)
+        _write(private / model, data)
         source = private / model
     return Package(
         digest=digest,
@@ -100,7 +101,7 @@ def read_verified(folder: Path, entry: Mapping[str, Any]) -> bytes:
     Raises:
         FileChangedError: It is missing, or of another size or SHA-256.
     """
-    path = folder / entry["path"]
+    path: Path = folder / entry["path"]
     try:
         data = path.read_bytes()
     except OSError as exc:

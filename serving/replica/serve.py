@@ -65,6 +65,6 @@ def find_invalid(outputs: Sequence[Array], rows: int | None) -> Array | None:
             continue
         if rows is None or output.ndim == 0 or output.shape[0] != rows:
             return np.ones(1, np.bool_)
-        bad = ~np.isfinite(output).reshape(rows, -1).all(axis=1)
-        flags = bad if flags is None else flags | bad
+        bad: Array = np.logical_not(np.isfinite(output).reshape(rows, -1).all(axis=1))
+        flags = bad if flags is None else np.logical_or(flags, bad)
     return flags

@@ -161,7 +161,7 @@ class Slot:
 
 def _join_shapes(parts: Sequence[Array]) -> tuple[int, ...]:
     if len(parts) == 1:
-        return parts[0].shape
+        return tuple(parts[0].shape)
     return (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
 
 

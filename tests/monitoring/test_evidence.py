@@ -14,11 +14,16 @@ RATIOS = st.floats(1.0, 5.0)
 
 
 @given(share=SHARES, tolerated=RATIOS, worse=st.floats(0.0, 1.0), events=st.integers(1, 40))
-def test_ratio_evidence_averages_to_at_most_one_when_the_candidate_is_tolerable(share: float, tolerated: float, worse: float, events: int) -> None:
+def test_ratio_evidence_averages_to_at_most_one_when_the_candidate_is_tolerable(
+    share: float, tolerated: float, worse: float, events: int
+) -> None:
     """Under any ratio up to the tolerated one, the mean e-value over all outcomes is 1 or less: that is the whole promise."""
     part = candidate_part(share, tolerated * worse)
     mean = math.fsum(
-        math.comb(events, hits) * part**hits * (1 - part) ** (events - hits) * math.exp(log_ratio_evidence([(share, hits, events - hits)], tolerated))
+        math.comb(events, hits)
+        * part**hits
+        * (1 - part) ** (events - hits)
+        * math.exp(log_ratio_evidence([(share, hits, events - hits)], tolerated))
         for hits in range(events + 1)
     )
     assert mean <= 1 + 1e-9
@@ -66,7 +71,7 @@ def test_a_dead_candidate_at_ten_percent_is_convicted_by_four_events() -> None:
     """Four bad events at a share of 0.1 and none on the baseline reach half of alpha 0.001; three do not."""
     evidence = [log_ratio_evidence([(0.1, events, 0)], 1.25) for events in range(6)]
     threshold = math.log(1 / 0.0005)
-    assert [False, False, False, False, True, True] == [value >= threshold for value in evidence]
+    assert [value >= threshold for value in evidence] == [False, False, False, False, True, True]
     assert all(later > earlier for earlier, later in pairwise(evidence))
 
 

@@ -121,13 +121,17 @@ def test_promtool_fires_each_rule_when_it_must_and_not_when_it_must_not(tmp_path
     # promtool evaluates the rules at the test's own pace.
     (tmp_path / "tests.yml").write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "evaluation_interval": "1s", "tests": tests}), "utf-8")
     done = subprocess.run(["promtool", "test", "rules", "tests.yml"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert 0 == done.returncode, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.system
 @pytest.mark.parametrize(
     ("program", "arguments"),
-    [("promtool", ("check", "config", "prometheus.yml")), ("promtool", ("check", "rules", "rules.yml")), ("amtool", ("check-config", "alertmanager.yml"))],
+    [
+        ("promtool", ("check", "config", "prometheus.yml")),
+        ("promtool", ("check", "rules", "rules.yml")),
+        ("amtool", ("check-config", "alertmanager.yml")),
+    ],
 )
 def test_the_configurations_pass_their_programs_own_check(tmp_path: Path, program: str, arguments: tuple[str, ...]) -> None:
     """With a token file too."""
@@ -137,4 +141,4 @@ def test_the_configurations_pass_their_programs_own_check(tmp_path: Path, progra
     token.write_text("secret", "utf-8")
     write_configuration(tmp_path, Signals("127.0.0.1:8002", "127.0.0.1:19093", token_file=token))
     done = subprocess.run([program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert 0 == done.returncode, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr

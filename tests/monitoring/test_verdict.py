@@ -25,7 +25,7 @@ def test_no_data_is_neither_bad_nor_suspected() -> None:
 def test_a_dead_candidate_is_bad_because_it_is_broken() -> None:
     """Four failures on the candidate, none on the baseline."""
     verdict = judge([step(0.1, RoleCounts(40, 40, failed=4), RoleCounts(360, 360))], POLICY, has_baseline=True)
-    assert ("bad", "broken") == (verdict.decision, verdict.kind)
+    assert (verdict.decision, verdict.kind) == ("bad", "broken")
 
 
 def test_failed_and_invalid_add_up() -> None:
@@ -68,7 +68,7 @@ def test_a_tolerable_candidate_is_rarely_called_bad_however_often_it_is_looked_a
     """In 400 rollouts of 20,000 requests at the same 1 % of failures, looked at after each failure, none is called bad."""
     called_bad = 0
     for seed in range(400):
-        source = random.Random(seed)
+        source = random.Random(seed)  # noqa: S311 - a simulation
         failed = [0, 0]
         # Only requests that fail change the evidence, so only those are drawn: their role is the coin's.
         for _ in range(200):

@@ -32,8 +32,8 @@ def ruled(body: bytes) -> tuple[str, str]:
 
 def test_a_firing_alert_on_what_serves_now_is_acted_on() -> None:
     """Model, version and action, within the serving episode."""
-    assert ("rollback", "A: s") == ruled(webhook(model="m", version="1", action="rollback"))
-    assert ("compare", "A: s") == ruled(webhook(model="m", version="1", action="compare"))
+    assert ruled(webhook(model="m", version="1", action="rollback")) == ("rollback", "A: s")
+    assert ruled(webhook(model="m", version="1", action="compare")) == ("compare", "A: s")
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,16 @@ def test_a_firing_alert_on_what_serves_now_is_acted_on() -> None:
 def test_everything_else_is_ignored_with_its_reason(body: bytes, reason: str) -> None:
     """Resolved, without an order, about nobody, about somebody else, or about an earlier episode."""
     result, why = ruled(body)
-    assert "ignored" == result
+    assert result == "ignored"
     assert reason in why
 
 
 def test_an_alert_without_a_time_zone_is_utc() -> None:
     """Grafana and Alertmanager send zones; a bare time is not a local one."""
-    assert "rollback" == ruled(webhook(model="m", version="1", action="rollback", began=(BEGAN + timedelta(seconds=1)).replace(tzinfo=None)))[0]
+    assert (
+        ruled(webhook(model="m", version="1", action="rollback", began=(BEGAN + timedelta(seconds=1)).replace(tzinfo=None)))[0]
+        == "rollback"
+    )
 
 
 JSON: st.SearchStrategy[Any] = st.recursive(

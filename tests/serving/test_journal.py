@@ -12,7 +12,7 @@ from lastgood.serving.gateway.journal import Entry, Journal
 
 
 def entry(identity: str) -> Entry:
-    return Entry(identity, "2026-05-01T00:00:00+00:00", "m", 2, "sha256:" + "2" * 64, "judge", True, "judge", "dead", {"receipt": {"x": 1}})  # noqa: FBT003
+    return Entry(identity, "2026-05-01T00:00:00+00:00", "m", 2, "sha256:" + "2" * 64, "judge", True, "judge", "dead", {"receipt": {"x": 1}})
 
 
 def test_an_open_entry_is_there_after_opening_again_and_a_closed_one_is_not(tmp_path: Path) -> None:
@@ -41,9 +41,9 @@ def test_a_line_cut_off_anywhere_costs_only_itself(tmp_path: Path, cut: int) -> 
     size = whole + cut % (path.stat().st_size - whole)
     os.truncate(path, size)
     again = Journal(path)
-    assert (entry("a"),) == again.open_entries
+    assert [entry("a")] == list(again.open_entries)
     again.append(entry("c"))
-    assert (entry("a"), entry("c")) == again.open_entries
+    assert [entry("a"), entry("c")] == list(again.open_entries)
     again.close()
 
 

@@ -25,7 +25,9 @@ def release(state: ModelState, pin: Pin, events: tuple[EventKind, ...] = GOOD_PA
     return state
 
 
-def take(state: ModelState, pin: Pin, *, cause: Cause = "judge", vetoed: tuple[str, ...] = (), now: datetime = NOW, target: Pin | None = None) -> Change:
+def take(
+    state: ModelState, pin: Pin, *, cause: Cause = "judge", vetoed: tuple[str, ...] = (), now: datetime = NOW, target: Pin | None = None
+) -> Change:
     return withdraw(state, Taking(pin.digest, cause, now, vetoed=vetoed, target=target))
 
 
@@ -35,15 +37,15 @@ STABLE_TWO = release(STABLE_ONE, TWO)
 
 def test_a_stable_version_has_its_predecessor_kept_warm() -> None:
     """The fallback runs beside it."""
-    assert (TWO, TWO) == (STABLE_TWO.live, STABLE_TWO.stable)
+    assert (STABLE_TWO.live, STABLE_TWO.stable) == (TWO, TWO)
     assert frozenset({ONE, TWO}) == STABLE_TWO.warm
 
 
 def test_a_stable_version_that_goes_bad_gives_way_to_its_predecessor() -> None:
-    """live and stable both move, and the tombstone names the bad one."""
+    """Live and stable both move, and the tombstone names the bad one."""
     change = take(STABLE_TWO, TWO, cause="alert")
-    assert (ONE, ONE, TWO) == (change.live, change.stable, change.tombstone)
-    assert ONE == change.state.split.main
+    assert (change.live, change.stable, change.tombstone) == (ONE, ONE, TWO)
+    assert change.state.split.main == ONE
 
 
 def test_the_same_withdrawal_twice_changes_nothing_the_second_time() -> None:
@@ -63,7 +65,7 @@ def test_the_only_version_stays_and_somebody_is_told() -> None:
 def test_a_fallback_that_was_tombstoned_meanwhile_is_passed_over() -> None:
     """The newest proven version that may serve comes back."""
     stable_three = release(STABLE_TWO, THREE)
-    assert ONE == take(stable_three, THREE, vetoed=(TWO.digest,)).live
+    assert take(stable_three, THREE, vetoed=(TWO.digest,)).live == ONE
     assert take(stable_three, THREE, vetoed=(TWO.digest, ONE.digest)).page is not None
 
 
@@ -71,16 +73,16 @@ def test_a_canary_that_goes_bad_leaves_live_alone() -> None:
     """The baseline gets everything; no alias moves."""
     canary = release(STABLE_ONE, TWO, (EventKind.READY,))
     change = take(canary, TWO)
-    assert (None, ONE) == (change.live, change.state.split.main)
-    assert State.WITHDRAWN == (change.state.rollout and change.state.rollout.state)
+    assert (change.live, change.state.split.main) == (None, ONE)
+    assert (change.state.rollout and change.state.rollout.state) == State.WITHDRAWN
 
 
 def test_a_baseline_that_goes_bad_is_replaced_under_the_canary() -> None:
     """The canary goes on against the newest proven version."""
     canary = release(STABLE_TWO, THREE, (EventKind.READY,))
     change = take(canary, TWO, cause="alert")
-    assert (ONE, THREE) == (change.state.split.main, change.state.split.candidate)
-    assert ONE == change.live
+    assert (change.state.split.main, change.state.split.candidate) == (ONE, THREE)
+    assert change.live == ONE
 
 
 def test_repeated_automatic_withdrawals_freeze_the_model_and_later_ones_do_not_count_together() -> None:
@@ -96,7 +98,7 @@ def test_repeated_automatic_withdrawals_freeze_the_model_and_later_ones_do_not_c
 def test_a_person_may_name_the_version_to_go_back_to() -> None:
     """It wins over the fallback."""
     stable_three = release(STABLE_TWO, THREE)
-    assert ONE == take(stable_three, THREE, cause="person", target=ONE).live
+    assert take(stable_three, THREE, cause="person", target=ONE).live == ONE
 
 
 def test_a_serving_episode_begins_when_a_version_comes_into_the_route() -> None:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from lastgood.errors import ConfigurationError
 from lastgood.serving.rollout.policy import RolloutPolicy, read_policy
-from lastgood.serving.rollout.table import Effect, Event, EventKind, Pin, Rollout, State, Strategy, advance, route_of
+from lastgood.serving.rollout.table import Cause, Effect, Event, EventKind, Pin, Rollout, State, Strategy, advance, route_of
 
 OLD, NEW = Pin(1, "sha256:" + "1" * 64), Pin(2, "sha256:" + "2" * 64)
+CAUSES: tuple[Cause, ...] = ("judge", "alert", "person")
 EVENTS = [Event(kind) for kind in EventKind if kind is not EventKind.BAD] + [
-    Event(EventKind.BAD, cause, tombstone) for cause, tombstone in product(("judge", "alert", "person"), (True, False))
+    Event(EventKind.BAD, cause, tombstone) for cause, tombstone in product(CAUSES, (True, False))
 ]
 
 
@@ -71,12 +72,12 @@ def test_the_good_path_moves_live_when_soaking_begins_and_stable_at_its_end() ->
     for kind in (EventKind.READY, EventKind.STEP_PASSED, EventKind.STEP_PASSED, EventKind.SOAK_PASSED):
         rollout, effects = advance(rollout, Event(kind))
         seen.append((rollout.state, route_of(rollout).share, effects))
-    assert [
+    assert seen == [
         (State.CANARY, 0.1, ()),
         (State.CANARY, 0.5, ()),
         (State.SOAKING, 0.9, (Effect.LIVE_TO_CANDIDATE,)),
         (State.STABLE, 0.0, (Effect.STABLE_TO_CANDIDATE,)),
-    ] == seen
+    ]
 
 
 def test_a_suspect_gets_no_more_than_half_and_does_not_go_on() -> None:
@@ -84,7 +85,7 @@ def test_a_suspect_gets_no_more_than_half_and_does_not_go_on() -> None:
     rollout = start(strategy="direct")
     for kind in (EventKind.READY, EventKind.SUSPECTED, EventKind.SOAK_PASSED):
         rollout, _ = advance(rollout, Event(kind))
-    assert (State.SOAKING, 0.5) == (rollout.state, route_of(rollout).share)
+    assert (rollout.state, route_of(rollout).share) == (State.SOAKING, 0.5)
     rollout, _ = advance(rollout, Event(EventKind.CLEARED))
     assert route_of(rollout).share == pytest.approx(0.9)
 

@@ -136,7 +136,7 @@ def check_port(port: int, purpose: str) -> None:
         PortTakenError: Somebody does; the message names the process where the system tells.
     """
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
             holder = "another process"
             if connection.pid is not None:
                 with contextlib.suppress(psutil.NoSuchProcess):

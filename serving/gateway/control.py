@@ -1,0 +1,157 @@
+"""The control plane: metrics out, alerts and intents in. It translates; the conductor decides."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from lastgood import __version__
+from lastgood.errors import UsageError
+from lastgood.serving.gateway.alerts import read_webhook
+from lastgood.serving.gateway.conductor import Conductor, Intent
+from lastgood.serving.gateway.describe import describe
+from lastgood.serving.gateway.messages import Request, Response, json_response
+from lastgood.serving.gateway.router import Router
+from lastgood.serving.gateway.withdrawals import Reason
+from lastgood.serving.rollout.policy import read_policy
+
+T = TypeVar("T")
+_LONGEST_WAIT_SECONDS = 30.0
+
+
+class _Deploy(msgspec.Struct, forbid_unknown_fields=True):
+    ref: str
+    actor: str
+    why: str = ""
+    strategy: Literal["canary", "direct"] = "canary"
+    policy: dict[str, Any] = {}
+    replace: bool = False
+
+
+class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
+    actor: str
+    why: str
+    to: str | None = None
+    keep: bool = False
+
+
+class _Word(msgspec.Struct, forbid_unknown_fields=True):
+    actor: str
+    why: str
+
+
+class _Lift(msgspec.Struct, forbid_unknown_fields=True):
+    digest: str
+    actor: str
+    why: str
+
+
+class ControlPlane:
+    """The endpoints of one gateway's control port."""
+
+    def __init__(self, conductor: Conductor, metrics: CollectorRegistry, *, token: str | None) -> None:
+        """
+        Fill the router.
+
+        Args:
+            conductor: Who decides.
+            metrics: What ``/metrics`` shows.
+            token: What callers must send; None on loopback.
+        """
+        self._conductor = conductor
+        self._book = conductor.book
+        self._metrics = metrics
+        self.router = Router(token=token, open_paths=("/healthz",))
+        add = self.router.add
+        add("GET", "/healthz", self.health)
+        add("GET", "/metrics", self.show_metrics)
+        add("POST", "/alerts", self.hear_alerts)
+        add("GET", "/routes", self.list_routes)
+        add("POST", "/rollouts", self.deploy)
+        add("GET", "/rollouts/{model}", self.show)
+        add("POST", "/rollouts/{model}/rollback", self.rollback)
+        add("POST", "/rollouts/{model}/promote", self.promote)
+        add("POST", "/models/{model}/unfreeze", self.unfreeze)
+        add("POST", "/lift", self.lift)
+
+    def health(self, _: Request) -> Response:
+        """Say that the gateway drives, and how many decisions the shared record lacks."""
+        return json_response({"version": __version__, "models": len(self._book.held), "unrecorded": self._conductor.withdrawals.unrecorded})
+
+    def show_metrics(self, _: Request) -> Response:
+        """Give Prometheus' text format."""
+        return Response(200, generate_latest(self._metrics), content_type=CONTENT_TYPE_LATEST.encode())
+
+    async def hear_alerts(self, request: Request) -> Response:
+        """Take a webhook of Alertmanager or Grafana; say for each alert what was done about it."""
+        rulings = [await self._conductor.hear(alert) for alert in read_webhook(request.body)]
+        return json_response({"alerts": [{"result": ruling.result, "reason": ruling.reason} for ruling in rulings]})
+
+    def list_routes(self, _: Request) -> Response:
+        """Give every model's state."""
+        return json_response({"routes": [describe(self._book, held) for _, held in sorted(self._book.held.items())]})
+
+    async def deploy(self, request: Request) -> Response:
+        """Begin a rollout."""
+        body = _read(request, _Deploy)
+        policy = read_policy(body.policy, source="the request's field 'policy'")
+        intent = Intent(body.ref, body.strategy, policy, body.actor, body.why, body.replace)
+        state = await self._conductor.submit(intent)
+        return self._describe(state.model, status=202)
+
+    async def show(self, request: Request) -> Response:
+        """Give one model's state, at once or (``?wait=SECONDS``) when something changed."""
+        model = request.params["model"]
+        self._book.known(model)
+        seconds = _read_wait(request)
+        if seconds > 0:
+            await self._book.wait_for_news(seconds)
+        return self._describe(model)
+
+    async def rollback(self, request: Request) -> Response:
+        """Take out the candidate, else the live version."""
+        body, model = _read(request, _Rollback), request.params["model"]
+        await self._conductor.rollback(model, to=body.to, reason=Reason("person", body.actor, body.why, tombstone=not body.keep))
+        return self._describe(model)
+
+    async def promote(self, request: Request) -> Response:
+        """End a rollout early as stable."""
+        body, model = _read(request, _Word), request.params["model"]
+        await self._conductor.promote(model, actor=body.actor, why=body.why)
+        return self._describe(model)
+
+    async def unfreeze(self, request: Request) -> Response:
+        """Let a frozen model take releases again."""
+        body, model = _read(request, _Word), request.params["model"]
+        await self._conductor.unfreeze(model, actor=body.actor, why=body.why)
+        return self._describe(model)
+
+    async def lift(self, request: Request) -> Response:
+        """Lift a tombstone."""
+        body = _read(request, _Lift)
+        return json_response({"digest": await self._conductor.lift(body.digest, actor=body.actor, why=body.why)})
+
+    def _describe(self, model: str, status: int = 200) -> Response:
+        return json_response(describe(self._book, self._book.known(model)), status)
+
+
+def _read(request: Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(request.body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise UsageError(f"The body of {request.method} {request.path} is not what is expected: {exc}.") from exc
+
+
+def _read_wait(request: Request) -> float:
+    query: Mapping[str, list[str]] = parse_qs(request.query.decode("latin-1"))
+    text = query.get("wait", ["0"])[-1]
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_WAIT_SECONDS:
+        raise UsageError(f"wait={text[:40]!r} is no time to wait; expected 0 to {_LONGEST_WAIT_SECONDS:.0f} seconds.")
+    return seconds

@@ -1,0 +1,95 @@
+"""An inference request over REST, from its decoded body to its written answer."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from lastgood.serving.gateway.batcher import Answers, Pending, Reason
+from lastgood.serving.gateway.messages import JSON, Request, Response, error_response
+from lastgood.serving.gateway.meters import Outcome, RoleMeter
+from lastgood.serving.gateway.protocol import Call, Codec
+from lastgood.serving.gateway.route import Lane
+
+RETRY: Final = b"retry-after: 1\r\n"
+# Why there is no answer: the status, and what metrics call it.
+_REASONS: Final[dict[Reason, tuple[int, Outcome]]] = {
+    "failed": (502, "failed"),
+    "invalid": (502, "invalid"),
+    "timeout": (504, "timeout"),
+    "died": (503, "failed"),
+    "stopped": (503, "refused"),
+    "broken": (500, "failed"),
+    "disconnected": (499, "disconnected"),  # never written: nobody would read it
+}
+
+
+class Desk(NamedTuple):
+    """What writes and counts one version's answers in one role."""
+
+    codec: Codec
+    meter: RoleMeter
+
+
+class Inference(Pending):
+    """A request that came over REST and is answered there."""
+
+    __slots__ = ("_desk", "_find_desk", "_request", "_request_id", "_traffic", "_wanted")
+
+    def __init__(
+        self,
+        lane: Lane,
+        call: Call,
+        arrived: float,
+        deadline: float,
+        request: Request,
+        request_id: str,
+        desk: Desk,
+        find_desk: Callable[[Lane], Desk],
+        traffic: str,
+    ) -> None:
+        """
+        Make a request that is ready to be queued.
+
+        Args:
+            lane: Dealt by the route.
+            call: The decoded body.
+            arrived: Loop time in seconds.
+            deadline: Loop time after which it counts as failed.
+            request: What is to be answered.
+            request_id: For the answer.
+            desk: Of the lane.
+            find_desk: Gives the desk of another lane, should that one answer.
+            traffic: Label for metrics.
+        """
+        super().__init__(lane, call.inputs, call.key, call.rows, arrived, deadline)
+        self._request = request
+        self._request_id = request_id
+        self._wanted = call.outputs
+        self._desk = desk
+        self._find_desk = find_desk
+        self._traffic = traffic
+
+    def answered(self, outputs: Answers, start: int, stop: int) -> None:
+        """Write the answer and count it."""
+        codec, meter = self._serving_desk()
+        body = codec.encode(self._request_id, outputs, start, stop, self._wanted)
+        self._request.respond(Response(200, body, JSON, _name_origin(self.runs_on)))
+        meter.count(self._traffic, "ok")
+        meter.request_seconds.observe(asyncio.get_running_loop().time() - self.arrived)
+
+    def refused(self, reason: Reason, message: str) -> None:
+        """Write why there is no answer, and count that."""
+        lane = self.runs_on
+        status, outcome = _REASONS[reason]
+        self._serving_desk().meter.count(self._traffic, outcome)
+        if reason == "disconnected":
+            return
+        text = f"{lane.pool.model}@{lane.pool.number}: {message}."
+        self._request.respond(error_response(status, text, extra=_name_origin(lane) + (RETRY if status == 503 else b"")))
+
+    def _serving_desk(self) -> Desk:
+        return self._desk if self.runs_on is self.lane else self._find_desk(self.runs_on)
+
+
+def _name_origin(lane: Lane) -> bytes:
+    return b"x-lastgood-version: %d\r\nx-lastgood-role: %s\r\n" % (lane.pool.number, lane.role.encode())

@@ -1,0 +1,227 @@
+"""
+The data plane: REST requests in, dealt to lanes, answered by replicas.
+
+It knows routes and pools and nothing about why they change; the conductor puts a whole `Route` in place with one
+assignment.
+"""
+
+import asyncio
+import ipaddress
+import itertools
+import secrets
+from typing import Final
+
+import lastgood
+from lastgood.errors import NotFoundError
+from lastgood.serving.gateway.errors import BadRequestError, OpenAddressError
+from lastgood.serving.gateway.http import Server
+from lastgood.serving.gateway.inference import RETRY, Desk, Inference
+from lastgood.serving.gateway.limits import HttpLimits
+from lastgood.serving.gateway.messages import Request, Respond, Response, error_response, json_response
+from lastgood.serving.gateway.meters import RoleMeter, TrafficLabels
+from lastgood.serving.gateway.metrics import PlaneCollector
+from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.protocol import Codec
+from lastgood.serving.gateway.route import Lane, Route, Tally
+from lastgood.serving.gateway.router import Router
+
+HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
+
+
+class DataPlane:
+    """Owns the inference port; belongs to one event loop."""
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 8000, *, limits: HttpLimits | None = None, token: str | None = None) -> None:
+        """
+        Prepare; `start` listens.
+
+        Args:
+            host: Address to listen on.
+            port: 0 takes a free one, see `port`.
+            limits: What one connection may ask for.
+            token: What callers must send as a bearer token.
+
+        Raises:
+            OpenAddressError: The address is not loopback and there is no token.
+        """
+        if token is None and not _is_loopback(host):
+            raise OpenAddressError(f"{host} can be reached from other machines: set token_file, or listen on 127.0.0.1.")
+        self.routes: dict[str, Route] = {}
+        self.pools: dict[tuple[str, int], ReplicaPool] = {}
+        self.collector = PlaneCollector(self.pools.values)
+        self._router = self._make_router(token)
+        self._server = Server(self._handle, host, port, limits)
+        self._infer_paths: dict[str, str] = {}  # path to model
+        self._direct: dict[tuple[str, int], Lane] = {}
+        self._codecs: dict[tuple[str, int], Codec] = {}
+        self._traffic = TrafficLabels()
+        self._ids = itertools.count(1)
+        self._id_prefix = secrets.token_hex(4)
+
+    # --- what the conductor does ---------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """
+        Listen.
+
+        Raises:
+            PortTakenError: Another process listens there.
+        """
+        await self._server.start()
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        return self._server.port
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model has a ready version for its traffic, and the port is not being closed."""
+        return not self._server.draining and all(route.main.pool.ready for route in self.routes.values())
+
+    def add_pool(self, pool: ReplicaPool) -> None:
+        """Know a version's replicas; it gets traffic when a route says so."""
+        key = (pool.model, pool.number)
+        self.pools[key] = pool
+        self._codecs[key] = Codec(pool.model, pool.number, pool.content, joins=pool.joins)
+        # No role and no one's evidence: whoever names a version takes no part in a rollout.
+        self._direct[key] = Lane(pool, "live", Tally(), float("inf"))
+
+    def remove_pool(self, pool: ReplicaPool) -> None:
+        """Forget a version's replicas; what was submitted is still answered, see `ReplicaPool.stop`."""
+        key = (pool.model, pool.number)
+        if self.pools.get(key) is pool:
+            del self.pools[key], self._codecs[key], self._direct[key]
+            self.collector.retire(pool)
+
+    def set_route(self, route: Route) -> None:
+        """Put a route in place; requests already dealt keep their lane. The pools of its lanes were added before."""
+        self.routes[route.model] = route
+        self._infer_paths[f"/v2/models/{route.model}/infer"] = route.model
+
+    def remove_route(self, model: str) -> None:
+        """Serve a model no more; removing what is not there changes nothing."""
+        self.routes.pop(model, None)
+        self._infer_paths.pop(f"/v2/models/{model}/infer", None)
+
+    async def drain(self, grace_seconds: float = 30.0) -> None:
+        """Take no more connections, answer what came in, close."""
+        await self._server.stop(grace_seconds)
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    def _handle(self, request: Request, respond: Respond) -> None:
+        model = self._infer_paths.get(request.path)
+        if model is not None and request.method == "POST" and self._router.allows(request):
+            self._infer(request, self.routes[model].assign())
+        else:
+            self._router(request, respond)
+
+    def _infer(self, request: Request, lane: Lane) -> None:
+        pool = lane.pool
+        key = (pool.model, pool.number)
+        known = self.pools.get(key)
+        if known is None:
+            request.respond(error_response(503, f"{pool.model}@{pool.number} is not up; try again.", extra=RETRY))
+            return
+        meter = known.meter.role(lane.role)
+        traffic = self._traffic.label(request.headers.get(b"x-lastgood-traffic"))
+        refusal = known.refusal()
+        if refusal is not None:
+            meter.count(traffic, "refused")
+            request.respond(error_response(503, refusal, extra=RETRY))
+            return
+        codec = self._codecs[key]
+        try:
+            call = codec.decode(request.body, request.headers.get(b"content-encoding"))
+        except BadRequestError as exc:
+            meter.count(traffic, "bad_request")
+            request.respond(error_response(400, str(exc)))
+            return
+        now = asyncio.get_running_loop().time()
+        request_id = call.id if call.id is not None else f"{self._id_prefix}-{next(self._ids):x}"
+        pending = Inference(
+            lane, call, now, now + known.limits.deadline_seconds, request, request_id, Desk(codec, meter), self.find_desk, traffic
+        )
+        request.on_disconnect = pending.abandon
+        pool.submit(pending)
+
+    def find_desk(self, lane: Lane) -> Desk:
+        """Give what writes and counts the answers of the version a lane leads to, also when it was removed a moment ago."""
+        pool = lane.pool
+        key = (pool.model, pool.number)
+        known = self.pools.get(key)
+        if known is None:
+            return Desk(Codec(pool.model, pool.number, pool.content, joins=False), RoleMeter())
+        return Desk(self._codecs[key], known.meter.role(lane.role))
+
+    # --- the rest of the protocol --------------------------------------------------------------------------------
+
+    def _make_router(self, token: str | None) -> Router:
+        router = Router(token=token, open_paths=HEALTH_PATHS)
+        router.add("GET", "/v2", lambda _: json_response({"name": "lastgood", "version": lastgood.__version__, "extensions": []}))
+        router.add("GET", "/v2/health/live", lambda _: json_response({"live": True}))
+        router.add("GET", "/v2/health/ready", lambda _: json_response({"ready": self.ready}, 200 if self.ready else 503))
+        router.add("GET", "/v2/models/{model}", self._describe)
+        router.add("GET", "/v2/models/{model}/ready", self._tell_ready)
+        router.add("GET", "/v2/models/{model}/versions/{version}", self._describe)
+        router.add("GET", "/v2/models/{model}/versions/{version}/ready", self._tell_ready)
+        router.add_callback("POST", "/v2/models/{model}/infer", self._infer_model)
+        router.add_callback("POST", "/v2/models/{model}/versions/{version}/infer", self._infer_version)
+        return router
+
+    def _describe(self, request: Request) -> Response:
+        route = self._route(request)
+        lane = self._lane(request, route)
+        return json_response(self.find_desk(lane).codec.metadata([lane.pool.number for lane in _lanes(route)]))
+
+    def _tell_ready(self, request: Request) -> Response:
+        lane = self._lane(request, self._route(request))
+        ready = lane.pool.ready
+        return json_response({"name": lane.pool.model, "ready": ready}, 200 if ready else 503)
+
+    def _infer_model(self, request: Request, respond: Respond) -> None:
+        """Answer where `_handle` did not: the model's name was percent-encoded, or there is no such model."""
+        try:
+            route = self._route(request)
+        except NotFoundError as exc:
+            respond(error_response(404, str(exc)))
+            return
+        self._infer(request, route.assign())
+
+    def _infer_version(self, request: Request, respond: Respond) -> None:
+        try:
+            lane = self._lane(request, self._route(request))
+        except NotFoundError as exc:
+            respond(error_response(404, str(exc)))
+            return
+        self._infer(request, self._direct.get((lane.pool.model, lane.pool.number), lane))
+
+    def _route(self, request: Request) -> Route:
+        model = request.params["model"]
+        route = self.routes.get(model)
+        if route is None:
+            known = ", ".join(sorted(self.routes)) or "none"
+            raise NotFoundError(f"No model {model[:80]!r} is served here; there are: {known}.")
+        return route
+
+    def _lane(self, request: Request, route: Route) -> Lane:
+        version = request.params.get("version")
+        if version is None:
+            return route.main
+        for lane in _lanes(route):
+            if str(lane.pool.number) == version:
+                return lane
+        known = ", ".join(str(lane.pool.number) for lane in _lanes(route))
+        raise NotFoundError(f"{route.model} has no version {version[:20]!r} in its route; there are: {known}.")
+
+
+def _lanes(route: Route) -> list[Lane]:
+    return [route.main] if route.candidate is None else [route.main, route.candidate]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

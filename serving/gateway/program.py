@@ -1,0 +1,116 @@
+"""The gateway as a program: both ports, the conductor between them, and an orderly end."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from lastgood.errors import LastgoodError
+from lastgood.serving.client import read_token
+from lastgood.serving.gateway.conductor import Conductor
+from lastgood.serving.gateway.control import ControlPlane
+from lastgood.serving.gateway.http import Server
+from lastgood.serving.gateway.plane import DataPlane
+from lastgood.serving.gateway.rollout_metrics import RolloutCollector
+from lastgood.settings import Settings, load_settings
+
+log = structlog.get_logger()
+
+
+class Gateway:
+    """One gateway process, as an object: started, waited for, and stopped."""
+
+    def __init__(self, settings: Settings, *, program: Sequence[str] | None = None) -> None:
+        """
+        Put the parts together; nothing listens yet.
+
+        Args:
+            settings: Ports, home, token.
+            program: Another replica program than the product's.
+        """
+        token = read_token(settings.token_file)
+        self.plane = DataPlane(settings.host, settings.port_rest, token=token)
+        self.conductor = Conductor(settings, self.plane, program=program)
+        metrics = CollectorRegistry()
+        metrics.register(self.plane.collector)
+        metrics.register(RolloutCollector(self.conductor))
+        control = ControlPlane(self.conductor, metrics, token=token)
+        self.control = Server(control.router, settings.host, settings.port_control)
+
+    async def start(self) -> None:
+        """
+        Bring up what must serve, then listen: nobody is asked before the journal was applied.
+
+        Raises:
+            PortTakenError: Another process listens on one of the ports.
+        """
+        await self.conductor.start()
+        try:
+            await self.plane.start()
+            await self.control.start()
+        except LastgoodError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Answer what came in, write what was decided, end every replica."""
+        await self.plane.drain()
+        await self.conductor.close()
+        await self.control.stop(grace_seconds=2)
+
+
+async def serve(settings: Settings, *, program: Sequence[str] | None = None) -> None:
+    """Run a gateway until SIGTERM or SIGINT."""
+    gateway = Gateway(settings, program=program)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await gateway.start()
+    log.info("the gateway serves", rest=settings.rest_url, control=settings.control_url)
+    await stop.wait()
+    log.info("the gateway stops")
+    await gateway.stop()
+
+
+def main(*, program: Sequence[str] | None = None) -> int:
+    """Run a gateway with the project's settings; give the exit code."""
+    configure_logging()
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    try:
+        asyncio.run(serve(load_settings(), program=program))
+    except LastgoodError as exc:
+        sys.stderr.write(f"lastgood gateway: {exc}  [{exc.code}]\n")
+        return exc.exit_code
+    return 0
+
+
+def configure_logging() -> None:
+    """Log lines of JSON to stderr, ours and those of libraries."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()],
+        )
+    )
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,0 +1,78 @@
+"""The metrics of routes, rollouts and withdrawals, put together when Prometheus asks."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from lastgood.monitoring.signals import names
+from lastgood.serving.gateway.conductor import Conductor
+from lastgood.serving.gateway.describe import list_lanes
+from lastgood.serving.rollout.table import State
+
+CAUSES = ("judge", "alert", "person", "not-ready")
+
+
+class RolloutCollector(Collector):
+    """Gives what the conductor knows; scrape from the gateway's event loop."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        """Read this conductor at the time of a scrape."""
+        self._conductor = conductor
+
+    def collect(self) -> Iterator[Family]:
+        """Put the metric families together."""
+        yield from self._routes()
+        yield from self._rollouts()
+        yield from self._counters()
+        unrecorded = _gauge(names.UNRECORDED)
+        unrecorded.add_metric((), float(self._conductor.withdrawals.unrecorded))
+        yield unrecorded
+
+    def _routes(self) -> Iterator[Family]:
+        share, generation = _gauge(names.ROUTE_SHARE), _gauge(names.ROUTE_GENERATION)
+        for model, held in self._conductor.book.held.items():
+            generation.add_metric((model,), float(held.generation))
+            for pin, role, part in list_lanes(held):
+                share.add_metric((model, str(pin.number), role), part)
+        yield share
+        yield generation
+
+    def _rollouts(self) -> Iterator[Family]:
+        states, frozen = _gauge(names.ROLLOUT_STATE), _gauge(names.FROZEN)
+        evidence, threshold = _gauge(names.EVIDENCE), _gauge(names.THRESHOLD)
+        for model, held in self._conductor.book.held.items():
+            frozen.add_metric((model,), float(held.state.frozen is not None))
+            rollout = held.state.rollout
+            if rollout is None:
+                continue
+            version = str(rollout.candidate.number)
+            for state in State:
+                states.add_metric((model, version, state.value), float(rollout.state is state))
+            if held.state.running is not None and held.verdict is not None:
+                for test in held.verdict.tests:
+                    evidence.add_metric((model, version, test.kind), test.log_evidence)
+                    threshold.add_metric((model, version, test.kind), test.log_threshold)
+        yield from (states, frozen, evidence, threshold)
+
+    def _counters(self) -> Iterator[Family]:
+        tallies, models = self._conductor.book.tallies, self._conductor.book.held
+        withdrawals, pages, alerts = _counter(names.WITHDRAWALS), _counter(names.PAGES), _counter(names.ALERTS)
+        for model in models:
+            # From zero on: a counter that appears with its first event has no increase to alert on.
+            for cause in CAUSES:
+                withdrawals.add_metric((model, cause), float(tallies.get(("withdrawals", model, cause), 0)))
+            pages.add_metric((model,), float(tallies.get(("pages", model), 0)))
+        for (kind, model, *rest), count in tallies.items():
+            if kind == "alerts":
+                alerts.add_metric((model, *rest), float(count))
+        yield from (withdrawals, pages, alerts)
+
+
+def _gauge(metric: names.Metric) -> GaugeMetricFamily:
+    return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+
+
+def _counter(metric: names.Metric) -> CounterMetricFamily:
+    return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)

@@ -1,0 +1,71 @@
+"""``lastgood deploy``."""
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from lastgood.cli.flags import DryRun, Json, WaitSeconds, Why
+
+
+def deploy(
+    ref: str,
+    /,
+    *,
+    why: Why = "",
+    strategy: Literal["canary", "direct"] = "canary",
+    wait: Literal["no", "live", "stable"] = "live",
+    wait_seconds: WaitSeconds = 900.0,
+    replace: Annotated[bool, Parameter(negative="")] = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """
+    Roll a registered version out.
+
+    The gateway drives the rollout; interrupting this command changes nothing about it.
+    Example: lastgood deploy digits@3 -m "new camera"
+
+    Args:
+        ref: The version: digits@7, sha256:9f2c… .
+        why: Why; kept in the record.
+        strategy: canary: step by step beside the live version; direct: most of the traffic at once, the live version keeps a tenth.
+        wait: When to return: at once, when it carries the traffic (soaking began), or when it is stable.
+        wait_seconds: How long to wait at most; then exit code 7 says how far it came.
+        replace: Take a rollout that is running out first.
+        dry_run: Say what would be done, and do nothing.
+        json: Write JSON.
+    """
+    from lastgood.cli.output import note, print_json, print_line
+    from lastgood.cli.person import who
+    from lastgood.cli.routes import tell_progress
+    from lastgood.pipelines.deploy import await_rollout, find_policy
+    from lastgood.registry.registry import Registry
+    from lastgood.serving.client import Control
+    from lastgood.settings import load_settings
+
+    settings = load_settings()
+    with Registry.open(settings, writer="cli") as registry:
+        version = registry.resolve(ref)
+    policy = find_policy(settings, version.model)
+    if dry_run:
+        note(
+            f"would roll {version} ({version.digest[:19]}) out: {strategy}, steps {list(policy.steps)}, then soaking at {policy.soak_share}"
+        )
+        return
+    with Control(settings) as control:
+        state = control.deploy(
+            f"{version.model}@{version.number}",
+            strategy=strategy,
+            policy=policy.model_dump(mode="json"),
+            actor=who(),
+            why=why,
+            replace=replace,
+        )
+        if wait != "no":
+            state = await_rollout(
+                control, version.model, state["rollout"]["id"], until=wait, seconds=wait_seconds, tell=lambda s: note(tell_progress(s))
+            )
+    if json:
+        print_json(state)
+    else:
+        print_line(f"{version} {state['rollout']['state']}")

@@ -1,0 +1,58 @@
+"""``lastgood routes``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lastgood.cli.flags import Json
+
+
+def routes(*, json: Json = False) -> None:
+    """
+    Show who gets what now.
+
+    Args:
+        json: Write JSON.
+    """
+    from lastgood.cli.output import note, print_json
+    from lastgood.serving.client import Control
+    from lastgood.settings import load_settings
+
+    with Control(load_settings()) as control:
+        found = control.routes()
+    if json:
+        print_json(found)
+    elif found:
+        print_routes(found)
+    else:
+        note("Nothing is served yet. Release something: lastgood release digits")
+
+
+def print_routes(found: list[dict[str, Any]]) -> None:
+    """Write the route table: a line for each version that gets requests."""
+    from lastgood.cli.output import print_table
+
+    rows = [
+        (f"{model['model']}@{lane['number']}", lane["role"], f"{lane['share']:.0%}", tell_progress(model), lane["since"][:19] + "Z")
+        for model in found
+        for lane in model["lanes"]
+    ]
+    print_table("Routes", ("version", "role", "share", "rollout", "serving since"), rows)
+
+
+def tell_progress(state: Mapping[str, Any]) -> str:
+    """Say in a few words where a model's rollout stands and what it waits for."""
+    rollout, progress = state["rollout"], state["progress"]
+    if state["frozen"]:
+        return f"frozen: {state['frozen']}"
+    if rollout is None:
+        return "-"
+    name = f"{state['model']}@{rollout['candidate']['number']} {rollout['state']}"
+    if rollout["state"] == "withdrawn":
+        return f"{name} ({rollout['cause']})"
+    if progress is None:
+        return name
+    held = ", suspected" if rollout["suspected"] else ""
+    return (
+        f"{name}: {progress['requests']} of {progress['requests_needed']} requests, "
+        f"{progress['seconds']:.0f} of {progress['seconds_needed']:.0f} s{held}"
+    )
