@@ -172,8 +172,12 @@ class _Maker:
 
 
 def fine_tuning(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the parameters a pruned model is fitted on with: the trained ones, steps half as large."""
-    return {**parameters, **({"learning_rate": parameters["learning_rate"] / 2} if "learning_rate" in parameters else {})}
+    """
+    Give the parameters a pruned model is fitted on with: the trained ones, for twice as many epochs.
+
+    What is left is a quarter of the arithmetic, so that it still takes less time than the first fit.
+    """
+    return {**parameters, "epochs": 2 * int(parameters.get("epochs", EPOCHS))}
 
 
 def _measure(

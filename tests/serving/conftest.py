@@ -94,25 +94,25 @@ class Versions:
         return Version(Content(entries, tuple(inputs), tuple(outputs), batching, proof), folder)
 
     def linear(self, scale: float = 2.0, offset: float = 1.0, golden: dict[str, np.ndarray[Any, Any]] | None = None) -> Version:
-        """y = scale * x + offset for "batch 3" FP32."""
+        """Y = scale * x + offset for "batch 3" FP32."""
         nodes = [helper.make_node("Mul", ["x", "a"], ["m"]), helper.make_node("Add", ["m", "b"], ["y"])]
         constants = [helper.make_tensor("a", TensorProto.FLOAT, [], [scale]), helper.make_tensor("b", TensorProto.FLOAT, [], [offset])]
         inputs, outputs = [TensorSpec("x", "FP32", (-1, 3))], [TensorSpec("y", "FP32", (-1, 3))]
         return self.write(build_model(nodes, inputs, outputs, constants), inputs, outputs, 0, golden)
 
     def identity(self, datatype: str, shape: tuple[int, ...] = (-1, 3), batching: Literal[0] | None = 0) -> Version:
-        """y = x."""
+        """Y = x."""
         inputs, outputs = [TensorSpec("x", datatype, shape)], [TensorSpec("y", datatype, shape)]
         return self.write(build_model([helper.make_node("Identity", ["x"], ["y"])], inputs, outputs), inputs, outputs, batching)
 
     def gather(self) -> Version:
-        """y = (10, 20, 30)[x], which fails on an index of 3 or more."""
+        """Y = (10, 20, 30)[x], which fails on an index of 3 or more."""
         inputs, outputs = [TensorSpec("x", "INT64", (-1, 1))], [TensorSpec("y", "FP32", (-1, 1))]
         constants = [helper.make_tensor("table", TensorProto.FLOAT, [3], [10.0, 20.0, 30.0])]
         return self.write(build_model([helper.make_node("Gather", ["table", "x"], ["y"])], inputs, outputs, constants), inputs, outputs)
 
     def logarithm(self) -> Version:
-        """y = log(x), not finite below zero."""
+        """Y = log(x), not finite below zero."""
         inputs, outputs = [TensorSpec("x", "FP32", (-1, 1))], [TensorSpec("y", "FP32", (-1, 1))]
         return self.write(build_model([helper.make_node("Log", ["x"], ["y"])], inputs, outputs), inputs, outputs)
 

@@ -1,0 +1,145 @@
+"""``lastgood release``."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from lastgood.cli.flags import DryRun, Json, WaitSeconds
+
+
+def release(
+    model: str,
+    /,
+    *,
+    why: Annotated[str, Parameter(name=["--message", "-m"])] = "",
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    seed: int | None = None,
+    strategy: Literal["canary", "direct"] = "canary",
+    deploy: Annotated[bool, Parameter(negative="--no-deploy")] = True,
+    traffic: Literal["none", "evaluation"] = "none",
+    wait: Literal["live", "stable"] = "live",
+    wait_seconds: WaitSeconds = 900.0,
+    replace: Annotated[bool, Parameter(negative="")] = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """
+    Train, compress, gate, register and deploy a model.
+
+    Example: lastgood release digits --traffic evaluation --wait stable
+
+    Args:
+        model: digits, tumour, or one of your own: see lastgood new.
+        why: Why; kept in the record.
+        set_: A parameter of the pipeline to change, as name=value; may be repeated.
+        seed: Of everything random; default: the next version number.
+        strategy: canary: step by step beside the live version; direct: most of the traffic at once.
+        deploy: Roll it out; otherwise it is registered only.
+        traffic: evaluation sends the evaluation rows as requests, labelled so in the metrics.
+        wait: When to return: when it carries the traffic (soaking began), or when it is stable.
+        wait_seconds: How long to wait for that at most; then exit code 7 says how far it came.
+        replace: Withdraw a rollout that is running.
+        dry_run: Say what would be done, and do nothing.
+        json: Write JSON.
+    """
+    from lastgood.cli.output import note, print_json
+    from lastgood.flows.local import prefect_settings
+    from lastgood.pipelines.find import find_pipeline
+    from lastgood.pipelines.parameters import join_parameters, parse_overrides
+    from lastgood.settings import load_settings
+    from lastgood.stack.processes import Stack
+    from lastgood.stack.services import prefect_environment
+
+    settings = load_settings()
+    found = find_pipeline(settings, model)  # a person's mistake is told before anything starts
+    overrides = parse_overrides(set_ or [])
+    parameters = join_parameters(found.pipeline.parameters, overrides)
+    if dry_run:
+        note(f"would train {model} from {found.file} with {parameters}, compress, gate, register{f' and deploy ({strategy})' if deploy else ''}")
+        return
+    variables = prefect_environment(settings)
+    if Stack(settings.home).running("prefect") is None:
+        note("Prefect's server is not up (lastgood up): this release shows on no page.")
+        del variables["PREFECT_API_URL"]
+    with prefect_settings(variables):
+        from lastgood.cli.progress import ProgressView
+        from lastgood.flows.release import release as release_flow
+        from lastgood.flows.watching import shown_by
+
+        with ProgressView() as view, shown_by(view):
+            result = release_flow(
+                model,
+                why=why,
+                overrides=overrides,
+                seed=seed,
+                strategy=strategy,
+                deploy=deploy,
+                traffic=traffic,
+                wait=wait,
+                wait_seconds=wait_seconds,
+                replace=replace,
+            )
+    if json:
+        print_json(result)
+    else:
+        _print(result)
+
+
+def _print(result: dict[str, Any]) -> None:
+    from lastgood.cli.output import print_fields, print_line, print_table
+    from lastgood.pipelines.compress import COMPRESS_RESULT, CompressResult
+    from lastgood.pipelines.compress import tabulate as tabulate_variants
+    from lastgood.pipelines.gate import REPORT, VERDICT, GateVerdict
+    from lastgood.pipelines.gate import tabulate as tabulate_gate
+    from lastgood.pipelines.run import open_run
+    from lastgood.settings import load_settings
+
+    settings = load_settings()
+    run = open_run(settings, Path(result["run"]))
+    variants = tabulate_variants(run.read(COMPRESS_RESULT, CompressResult, step="compress"))
+    verdict = tabulate_gate(run.read(VERDICT, GateVerdict, step="gate"))
+    for table in (variants, verdict):
+        print_line("")
+        print_table(table.title, table.columns, table.rows)
+    version, rollout = result["version"], result["rollout"]
+    print_line("")
+    print_line(f"{version['model']}@{version['number']} {version['digest']}")
+    urls = [("gate report", run.folder / REPORT)]
+    if rollout is not None:
+        print_line(f"{version['model']}@{rollout['live']['number']} is live; its rollout is {rollout['rollout']['state']}.")
+        urls += [("API", f"{settings.rest_url}/v2/models/{version['model']}"), ("metrics", f"{settings.control_url}/metrics")]
+        urls += _running(settings)
+    print_fields("Where to look", urls)
+    if rollout is not None:
+        example, label = _write_example(run, settings.home)
+        print_line("")
+        print_line(f"Ask it (the answer's largest number should be at place {label}, counted from 0):")
+        print_line(f"curl -s {settings.rest_url}/v2/models/{version['model']}/infer -d @{shlex.quote(str(example))}")
+
+
+def _running(settings: Any) -> list[tuple[str, Any]]:
+    from lastgood.stack.processes import Stack
+    from lastgood.stack.services import build_services
+
+    stack = Stack(settings.home)
+    titles = {"prefect": "Prefect UI", "prometheus": "Prometheus", "alertmanager": "Alertmanager"}
+    return [(titles[s.name], s.url) for s in build_services(settings)[0] if s.name in titles and stack.running(s.name) is not None]
+
+
+def _write_example(run: Any, home: Path) -> tuple[Path, int]:
+    """Write a request with one evaluation row that the model answers right; give the file and the row's label."""
+    import msgspec
+
+    from lastgood.pipelines.evaluation import answer, load_evaluation
+    from lastgood.pipelines.register import REGISTERED
+    from lastgood.pipelines.traffic import make_inputs
+    from lastgood.pipelines.train import EVALUATION
+
+    del answer, REGISTERED
+    first = next(iter(load_evaluation(run.folder / EVALUATION).sets.values()))
+    path = home / "examples" / f"{run.model}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(msgspec.json.encode({"inputs": make_inputs(run, first.x[0])}))
+    return path, int(first.y[0])

@@ -1,0 +1,74 @@
+"""The throwaway place of a drill: a project, a registry with two versions, free ports."""
+
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+from lastgood.pipelines.child import run_step
+from lastgood.pipelines.progress import OnProgress
+from lastgood.pipelines.register import register
+from lastgood.pipelines.run import Run, create_run
+from lastgood.registry.registry import Registry
+from lastgood.registry.rows import Version
+from lastgood.settings import PROJECT_FILE, Settings, load_settings
+from lastgood.stack.processes import Service
+from lastgood.stack.services import answers, environment
+
+MODEL: Final = "drill"
+_PROJECT = '[models.drill]\npipeline = "lastgood.drill.pipeline:Drill"\n'
+# The second version is another model, not the first one's bytes again: those would be the same version.
+VARIATIONS: Final = ({}, {"inverse_regularization": "0.5"})
+
+
+def make_versions(folder: Path, on_progress: OnProgress) -> tuple[Run, list[Version]]:
+    """Train, gate and register two good versions; give a run, for its evaluation rows, and the versions."""
+    folder.mkdir(parents=True)
+    (folder / PROJECT_FILE).write_text(_PROJECT, "utf-8")
+    settings = settings_in(folder)
+    versions = []
+    for overrides in VARIATIONS:
+        run = create_run(settings, MODEL, overrides={"recipe": "fp32", **overrides}, seed=1, why="a drill", author="drill")
+        for step in ("train", "compress", "gate"):
+            run_step(run, step, on_progress)
+        with Registry.open(settings, writer="cli") as registry:
+            versions.append(register(run, registry))
+    return run, versions
+
+
+def settings_in(folder: Path) -> Settings:
+    """Give the settings of the drill's project, whatever the environment says, on ports that are free now."""
+    rest, control = _free_ports(2)
+    settings = load_settings(folder)
+    fresh = {"project": folder, "home": folder / ".lastgood", "database": None, "token_file": None, "host": "127.0.0.1"}
+    return settings.model_copy(update={**fresh, "port_rest": rest, "port_control": control})
+
+
+def copy_place(origin: Path, folder: Path) -> Settings:
+    """Copy the project with its registry, so that one training serves many drills; give its settings."""
+    shutil.copytree(origin, folder, ignore=shutil.ignore_patterns("runs", "gateway", "stack", "logs"))
+    return settings_in(folder)
+
+
+def gateway_service(settings: Settings, digest: str, fault: str) -> Service:
+    """Give the gateway whose replicas meet the fault when they serve the digest."""
+    return Service(
+        "gateway",
+        (sys.executable, "-m", "lastgood.drill.gateway", digest, fault),
+        settings.port_rest,
+        settings.rest_url,
+        answers(f"{settings.control_url}/healthz"),
+        environment(settings),
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for own in sockets:
+            own.bind(("127.0.0.1", 0))
+        return [own.getsockname()[1] for own in sockets]
+    finally:
+        for own in sockets:
+            own.close()

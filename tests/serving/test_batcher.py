@@ -1,0 +1,75 @@
+"""Joining requests loses none, mixes none, and keeps within the limits."""
+
+from typing import cast
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lastgood.serving.gateway.batcher import Batch, Batcher, Key, Outputs, Pending
+from lastgood.serving.gateway.charges import Incident
+from lastgood.serving.gateway.limits import PoolLimits
+from lastgood.serving.gateway.route import Lane, Pool, Tally
+
+LANE = Lane(cast("Pool", None), "live", Tally(), 1.0)
+KEYS: list[Key | None] = [(), ((3,),), ((4,),), None]
+
+
+def make(rows: int, key: Key | None, flags: int = 0) -> Pending:
+    """Make a request; bit 1 of flags: runs alone, 2: was retried, 4: is finished."""
+    pending = Pending(LANE, (np.full((rows, 2), rows, np.float32),), key, rows, 0.0, 1.0)
+    pending.alone = Incident() if flags & 1 else None
+    pending.retried, pending.finished = bool(flags & 2), bool(flags & 4)
+    return pending
+
+
+def drain(batcher: Batcher) -> list[Batch]:
+    """Take every batch."""
+    batches = []
+    while (batch := batcher.take()) is not None:
+        batches.append(batch)
+    return batches
+
+
+requests = st.builds(make, st.integers(1, 12), st.sampled_from(KEYS), st.sampled_from([0, 0, 0, 0, 1, 2, 4]))
+
+
+@given(st.lists(requests, max_size=60), st.integers(1, 20))
+def test_every_request_is_in_exactly_one_batch(pendings: list[Pending], limit: int) -> None:
+    """Batches partition what is not finished, by key, the oldest first, within the limit unless one request alone is larger."""
+    batcher = Batcher(PoolLimits(batch_rows=limit))
+    for pending in pendings:
+        batcher.put(pending)
+    batches = drain(batcher)
+    taken = [pending for batch in batches for pending in batch.pendings]
+    assert {id(pending) for pending in pendings if not pending.finished} == {id(pending) for pending in taken}
+    assert len(taken) == len({id(pending) for pending in taken})
+    for batch in batches:
+        first = batch.pendings[0]
+        assert len(batch.pendings) == 1 or all(pending.key == first.key is not None for pending in batch.pendings)
+        assert len(batch.pendings) == 1 or all(pending.alone is None and not pending.retried for pending in batch.pendings)
+        assert batch.rows <= limit or len(batch.pendings) == 1
+        assert batch.rows == sum(pending.rows for pending in batch.pendings)
+    left = [pending for pending in pendings if not pending.finished]
+    for batch in batches:
+        assert batch.pendings[0] is left[0]  # the oldest is never passed over, so none can starve
+        left = [pending for pending in left if all(pending is not gone for gone in batch.pendings)]
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12))
+def test_outputs_are_split_as_inputs_were_joined(rows: list[int]) -> None:
+    """Splitting the joined array by spans gives each request its own rows back."""
+    batch = Batch([make(size, ()) for size in rows])
+    arrays = [np.arange(sum(rows) * 3, dtype=np.float64).reshape(-1, 3)]
+    outputs = Outputs(arrays, batch.rows, joined=True)
+    pieces = [outputs.values(0, start, stop) for _, start, stop in batch.spans()]
+    assert arrays[0].ravel().tolist() == [value for piece in pieces for value in piece]
+    assert [[size, 3] for size in rows] == [outputs.shape(0, start, stop) for _, start, stop in batch.spans()]
+
+
+def test_bytes_bound_a_batch() -> None:
+    """Rows alone do not bound what is joined: wide rows make smaller batches."""
+    batcher = Batcher(PoolLimits(batch_rows=64, batch_bytes=100))
+    for _ in range(4):
+        batcher.put(make(5, ()))  # 40 bytes each
+    assert [len(batch.pendings) for batch in drain(batcher)] == [2, 2]

@@ -1,0 +1,185 @@
+"""The protocol's bodies: what is right comes through exactly, what is wrong is named."""
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lastgood.registry.content import Content, FileEntry
+from lastgood.serving.gateway.batcher import Outputs
+from lastgood.serving.gateway.errors import BadRequestError
+from lastgood.serving.gateway.protocol import Codec
+from lastgood.tensors import DATATYPES, TensorSpec
+
+FILES = (FileEntry("model.onnx", 0, "0" * 64),)
+
+
+def make_codec(*inputs: TensorSpec, joins: bool = True) -> Codec:
+    """Give the codec of a model whose outputs are like its inputs."""
+    return Codec("m", 7, Content(FILES, inputs, inputs, 0 if joins else None), joins=joins)
+
+
+def make_body(*inputs: dict[str, Any], **more: Any) -> bytes:
+    """Encode a request."""
+    return json.dumps({"inputs": inputs, **more}).encode()
+
+
+def make_array(datatype: str) -> st.SearchStrategy[np.ndarray[Any, Any]]:
+    """Give arrays that JSON can hold, with a batch axis."""
+    shapes = hnp.array_shapes(min_dims=1, max_dims=3, max_side=4)
+    if datatype == "BYTES":
+        return hnp.arrays(
+            np.dtype(object), shapes, elements=st.text(st.characters(exclude_categories=["Cs"]), max_size=9), fill=st.nothing()
+        )
+    finite = {"allow_nan": False, "allow_infinity": False} if datatype.startswith("FP") else {}
+    return hnp.arrays(DATATYPES[datatype], shapes, elements=finite or None)
+
+
+@pytest.mark.parametrize("datatype", DATATYPES)
+@settings(max_examples=30)
+@given(data=st.data(), nested=st.booleans())
+def test_every_datatype_comes_through_exactly(datatype: str, nested: bool, data: st.DataObject) -> None:  # noqa: FBT001
+    """Flat or nested, in and out again: no element changes."""
+    array = data.draw(make_array(datatype))
+    spec = TensorSpec("x", datatype, (-1,) * array.ndim)
+    codec = make_codec(spec)
+    elements = array.tolist() if nested else array.ravel().tolist()
+    call = codec.decode(make_body({"name": "x", "datatype": datatype, "shape": list(array.shape), "data": elements}))
+    np.testing.assert_array_equal(array, call.inputs[0], strict=True)
+    assert array.shape[0] == call.rows
+    answer = json.loads(codec.encode("id", Outputs([call.inputs[0]], call.rows, joined=True), 0, call.rows, [0]))
+    again = codec.decode(make_body(*answer["outputs"]))
+    np.testing.assert_array_equal(array, again.inputs[0], strict=True)
+
+
+X = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
+WRONG: list[tuple[bytes, str]] = [
+    (b"", "body is empty"),
+    (b"{", "not JSON"),
+    (b"[]", "The body: Expected object, got array"),
+    (b"{}", "missing required field inputs"),
+    (b'{"inputs": 3}', "inputs: Expected array, got int"),
+    (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, NaN]}]}', r"not JSON: .*byte \d+.*no NaN"),
+    (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, -Infinity]}]}', "no NaN and no infinity"),
+    (b'{"inputs": ' + b"[" * 100_000, r"inputs\[0\]: Expected object, got array"),
+    (b'{"parameters": {"x": ' + b"[" * 100_000, "nested too deep"),
+    (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": ' + b"[" * 100_000, "nested too deep"),
+    (b"\xff\xfe", "not JSON"),
+    (make_body(X, id=7), "id: Expected str"),
+    (make_body(X, id="x" * 300), "id has 300 characters"),
+    (make_body(), "inputs lacks 'x'"),
+    (make_body({**X, "name": "z"}), r"inputs\[0\]\.name is 'z'"),
+    (make_body(X, X), r"inputs\[1\]\.name is 'x', which was given before"),
+    (make_body({**X, "datatype": "FP64"}), r"inputs\[0\]\.datatype is 'FP64'; input 'x' is FP32"),
+    (make_body({**X, "shape": [1, 3]}), r"inputs\[0\]\.shape is \[1, 3\]"),
+    (make_body({**X, "shape": [2]}), r"inputs\[0\]\.shape is \[2\]"),
+    (make_body({**X, "shape": [0, 2], "data": []}), r"inputs\[0\]\.shape is \[0, 2\]"),
+    (make_body({**X, "shape": [-1, 2]}), r"inputs\[0\]\.shape is \[-1, 2\]"),
+    (make_body({**X, "shape": [1.5, 2]}), r"inputs\[0\]\.shape\[0\]: Expected int, got float"),
+    (make_body({**X, "shape": [10**30, 2]}), "inputs"),
+    (make_body({**X, "data": [1, 2, 3]}), r"inputs\[0\]\.data has 3 elements; shape \[1, 2\] needs 2"),
+    (make_body({**X, "data": [[1, 2, 3]]}), r"inputs\[0\]\.data has a list of 3 where"),
+    (make_body({**X, "data": [[1], [2]]}), r"inputs\[0\]\.data has a list of 2 where"),
+    (make_body({**X, "data": [[[1, 2]]]}), "nested 3 deep"),
+    (make_body({**X, "data": [1, [2]]}), r"inputs\[0\]\.data\[1\]: Expected float, got array"),
+    (make_body({**X, "data": 5}), "nested 0 deep"),
+    (make_body({**X, "data": None}), "nested 0 deep"),
+    (make_body({**X, "data": [1, "2"]}), r"inputs\[0\]\.data\[1\]: Expected float, got str"),
+    (make_body({**X, "data": [1, True]}), r"inputs\[0\]\.data\[1\]: Expected float, got bool"),
+    (make_body({**X, "data": [1, 1e39]}), r"inputs\[0\]\.data\[1\] is 1e\+39; FP32 holds"),
+    (
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 1e999]}]}',
+        r"inputs\[0\]\.data\[1\]: Number out of range",
+    ),
+    (make_body({key: value for key, value in X.items() if key != "data"}), r"inputs\[0\]\.data is missing"),
+    (make_body({key: value for key, value in X.items() if key != "shape"}), "missing required field shape"),
+    (make_body(X, outputs=[{"name": "q"}]), r"outputs\[0\]\.name is 'q'"),
+    (make_body(X, outputs=[{"name": "x"}, {"name": "x"}]), r"outputs\[1\]\.name is 'x', which was asked for before"),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), WRONG, ids=[message[:40] for _, message in WRONG])
+def test_a_wrong_body_is_refused_by_the_fields_name(body: bytes, message: str) -> None:
+    """Each mistake has a sentence that names the field."""
+    with pytest.raises(BadRequestError, match=message):
+        make_codec(TensorSpec("x", "FP32", (-1, 2))).decode(body)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value", "message"),
+    [
+        ("UINT8", 300, "[0] is 300; UINT8 holds 0 to 255"),
+        ("UINT8", -1, "[0] is -1; UINT8 holds 0 to 255"),
+        ("INT8", 128, "[0] is 128; INT8 holds -128 to 127"),
+        ("INT16", -40_000, "[0] is -40000; INT16 holds"),
+        ("INT32", 1.5, "[0]: Expected int, got float"),
+        ("INT32", 2**31, "[0] is 2147483648; INT32 holds"),
+        ("INT64", 2**63, "[0] is 9223372036854775808; INT64 holds"),
+        ("UINT64", 2**64, "[0] is 18446744073709551616; UINT64 holds"),
+        ("UINT64", -1, "[0] is -1; UINT64 holds"),
+        ("FP16", 70_000, "[0] is 70000.0; FP16 holds"),
+        ("BOOL", 1, "[0]: Expected bool, got int"),
+        ("BYTES", 1, "[0]: Expected str, got int"),
+    ],
+)
+def test_a_value_out_of_its_datatypes_range_is_named(datatype: str, value: object, message: str) -> None:
+    """The element, its value and the range are in the sentence."""
+    body = make_body({"name": "x", "datatype": datatype, "shape": [1], "data": [value]})
+    with pytest.raises(BadRequestError, match=re.escape(f"inputs[0].data{message}")):
+        make_codec(TensorSpec("x", datatype, (-1,))).decode(body)
+
+
+def test_inputs_must_have_the_same_rows() -> None:
+    """A batch is one length in all inputs."""
+    codec = make_codec(TensorSpec("a", "FP32", (-1,)), TensorSpec("b", "FP32", (-1,)))
+    body = make_body(
+        {"name": "b", "datatype": "FP32", "shape": [2], "data": [1, 2]}, {"name": "a", "datatype": "FP32", "shape": [1], "data": [1]}
+    )
+    with pytest.raises(BadRequestError, match="Input 'b' has 2 rows, 'a' has 1"):
+        codec.decode(body)
+
+
+def test_only_requests_of_equal_shape_share_a_key() -> None:
+    """Where a size besides the first varies it is part of the key; a model without a batch axis joins nothing."""
+    spec = TensorSpec("x", "FP32", (-1, -1))
+    wide = make_body({"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]})
+    narrow = make_body({"name": "x", "datatype": "FP32", "shape": [2, 1], "data": [1, 2]})
+    codec = make_codec(spec)
+    assert codec.decode(wide).key != codec.decode(narrow).key
+    assert codec.decode(wide).key == codec.decode(wide).key
+    assert make_codec(spec, joins=False).decode(wide).key is None
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["name", "shape", "datatype", "data", "inputs"]), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+near = st.fixed_dictionaries(
+    {
+        "inputs": st.lists(
+            st.fixed_dictionaries({"name": st.just("x"), "datatype": st.just("FP32"), "shape": values, "data": values}), max_size=2
+        )
+    }
+)
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=60) | (values | near).map(lambda value: json.dumps(value).encode()))
+def test_no_body_breaks_the_decoder(body: bytes) -> None:
+    """Whatever comes is a request or a BadRequestError with a sentence."""
+    try:
+        call = make_codec(TensorSpec("x", "FP32", (-1, 2))).decode(body)
+    except BadRequestError as exc:
+        sentence = str(exc)
+    else:
+        sentence = f"{call.inputs[0].shape == (call.rows, 2)}."
+    assert sentence.endswith(".")
+    assert sentence != "False."
