@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lastgood.compression.recipes import MATRIX_OPERATORS
 from lastgood.errors import UsageError
 
 Array = np.ndarray[Any, Any]
@@ -19,6 +21,8 @@ _STATIC_OPERATORS = (
     *("Reshape", "Transpose", "Squeeze", "Flatten", "Concat"),
 )
 _BATCH = 64
+_FEW_CHANNELS = 4
+_SMALL_HEAD = 0.1  # of all weights
 
 
 class CalibrationError(UsageError):
@@ -62,6 +66,7 @@ def quantize_static(model: Path, out: Path, samples: Array, *, input_name: str) 
             weight_type=QuantType.QInt8,
             per_channel=True,
             op_types_to_quantize=list(_STATIC_OPERATORS),
+            nodes_to_exclude=list_sensitive(prepared),
         )
 
 
@@ -80,6 +85,34 @@ def quantize_dynamic(model: Path, out: Path) -> None:
 
     with _prepared(model) as prepared:
         quantize(str(prepared), str(out), weight_type=QuantType.QInt8, per_channel=True)
+
+
+def list_sensitive(model: Path) -> list[str]:
+    """
+    Name the nodes that stay float32: a first convolution of few channels, and a head of few weights.
+
+    Both cost accuracy and gain no time: a convolution of one to four channels has little arithmetic, and the pixels
+    themselves are rounded; a small head rounds the scores that the labels are decided by.
+
+    Args:
+        model: ONNX file with constants folded, so that weights are initializers.
+    """
+    import onnx
+
+    graph = onnx.load(str(model)).graph
+    shapes = {weights.name: tuple(weights.dims) for weights in graph.initializer}
+    weighted = [
+        (node, shapes[name]) for node in graph.node if node.op_type in MATRIX_OPERATORS for name in node.input[1:2] if name in shapes
+    ]
+    sensitive = []
+    first, first_shape = weighted[0] if weighted else (None, ())
+    if first is not None and first.op_type == "Conv" and first_shape[1] <= _FEW_CHANNELS:
+        sensitive.append(first)
+    last, last_shape = weighted[-1] if weighted else (None, ())
+    total = sum(math.prod(shape) for _, shape in weighted)
+    if last is not None and last.op_type != "Conv" and math.prod(last_shape) <= _SMALL_HEAD * total:
+        sensitive += [last, *(node for node in graph.node if node.op_type == "Add" and set(node.input) & set(last.output))]
+    return [node.name for node in sensitive]
 
 
 class _Rows:

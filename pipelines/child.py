@@ -22,9 +22,10 @@ from lastgood.errors import LastgoodError
 from lastgood.pipelines.errors import StepCrashedError
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress
 from lastgood.pipelines.run import Run, open_run
+from lastgood.pipelines.train import FINGERPRINT
 from lastgood.settings import load_settings
 
-Step = Literal["train", "compress", "gate"]
+Step = Literal["fingerprint", "train", "compress", "gate"]
 LIVE = "gate/live.json"
 _LAST_LINES = 12
 
@@ -71,6 +72,16 @@ def run_step(run: Run, step: Step, on_progress: OnProgress = ignore_progress) ->
         raise StepCrashedError(f"The step {step} of run {run.id} {how}. Its last lines, all of them in {log}:\n{last}")
 
 
+def read_fingerprint(run: Run) -> str:
+    """
+    Give the fingerprint of the run's data, which the step "fingerprint" wrote.
+
+    Raises:
+        StepOrderError: The step has not run.
+    """
+    return run.read(FINGERPRINT, dict[str, str], step="train")["data"]
+
+
 def _follow(pipe: Any, on_progress: OnProgress) -> LastgoodError | None:
     """Pass reports on until the child closes the pipe; give the error it reported, if any."""
     error = None
@@ -110,13 +121,13 @@ def _write_live(run: Run) -> None:
 def _steps() -> dict[str, Callable[[Run, OnProgress], Any]]:
     from lastgood.pipelines.compress import compress
     from lastgood.pipelines.gate import LiveModel, gate
-    from lastgood.pipelines.train import train
+    from lastgood.pipelines.train import take_fingerprint, train
 
     def gate_with_live(run: Run, on_progress: OnProgress) -> Any:
         live: LiveModel | None = run.read(LIVE, LiveModel | None, step="gate")  # type: ignore[arg-type]
         return gate(run, on_progress, live=live)
 
-    return {"train": train, "compress": compress, "gate": gate_with_live}
+    return {"fingerprint": take_fingerprint, "train": train, "compress": compress, "gate": gate_with_live}
 
 
 def main(step: str, folder: Path, descriptor: int) -> int:

@@ -82,12 +82,12 @@ class Data:
             found.append(f"The evaluation sets have labels {unseen} that the training rows do not have.")
         return found
 
-    def hold_out_validation(self, seed: int) -> "Data":
+    def hold_out_validation(self) -> "Data":
         """Give data with a validation set, taken from the training rows where there is none."""
         if self.validation is not None:
             return self
         x, y = self.train
-        order = np.random.default_rng(seed).permutation(len(y))
+        order = np.random.default_rng(0).permutation(len(y))  # the split is part of the data, whatever the run's seed
         count = max(1, round(len(y) * VALIDATION_PART))
         return Data((x[order[count:]], y[order[count:]]), self.evaluation, (x[order[:count]], y[order[:count]]), self.groups)
 
@@ -118,7 +118,7 @@ def _check(name: str, pair: Any, row_shape: tuple[int, ...] | None = None) -> La
     if not np.isfinite(x).all():
         bad = int(np.argwhere(~np.isfinite(x))[0][0])
         raise DataError(
-            f"Data.{name} has x with {int((~np.isfinite(x)).sum())} values that are not finite, first in row {bad}; fill or drop them in load()."
+            f"Data.{name} has x with {int((~np.isfinite(x)).sum())} values that are not finite, first in row {bad}: fill or drop them."
         )
     labels = y.astype(np.int64) if y.dtype.kind in "iub" or (y.dtype.kind == "f" and np.array_equal(y, np.round(y))) else None
     if labels is None or labels.min() < 0:

@@ -33,24 +33,28 @@ def write_junit(verdict: GateVerdict, run: Run, file: Path) -> None:
     file.write_bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
 
 
+def draw_variants(compressed: CompressResult) -> str:
+    """Draw size against latency of every variant that has a file, the chosen one marked, as SVG."""
+    points = {
+        own.recipe: (own.bytes / 1024, own.p95_seconds * 1e6)
+        for own in compressed.variants
+        if own.bytes is not None and own.p95_seconds is not None
+    }
+    title = "Variants: size against latency"
+    return draw_points(title, points, x_label="size, KiB", y_label="p95 of one row, µs", marked=compressed.chosen)
+
+
 def write_report(verdict: GateVerdict, run: Run, compressed: CompressResult, measured: Measurements, confusion: Array, file: Path) -> None:
     """Write the report; every text in it is escaped."""
     import markupsafe
 
     accuracies = {name: score.accuracy * 100 for name, score in measured.sets.items() if score.rows}
     slices = {f"{name} ({score.rows})": score.accuracy * 100 for name, score in measured.slices.items() if score.rows}
-    points = {
-        own.recipe: (own.bytes / 1024, own.p95_seconds * 1e6)
-        for own in compressed.variants
-        if own.bytes is not None and own.p95_seconds is not None
-    }
     floor = run.gate_settings.accuracy_floor
     charts = [draw_bars("Accuracy by evaluation set", accuracies, label="percent right", floor=None if floor is None else floor * 100)]
     if slices:
         charts.append(draw_bars("Accuracy by slice (rows)", slices, label="percent right"))
-    charts.append(
-        draw_points("Variants: size against latency", points, x_label="size, KiB", y_label="p95 of one row, µs", marked=compressed.chosen)
-    )
+    charts.append(draw_variants(compressed))
     charts.append(draw_matrix("What was answered for what", confusion.tolist(), x_label="answered", y_label="expected"))
     page = (
         open_templates("lastgood.pipelines")

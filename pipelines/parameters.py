@@ -1,7 +1,7 @@
 """``--set name=value``: parameters as typed by a person, checked against the pipeline's defaults."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lastgood.compression.recipes import AUTO, RECIPES
@@ -54,3 +54,19 @@ def _parse_bool(text: str) -> bool:
 def _named(default: Any) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", list: "a JSON list", dict: "a JSON object"}
     return names.get(type(default), "JSON")
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
+    """
+    Split ``name=value`` texts; of one name given twice, the last counts.
+
+    Raises:
+        ParameterError: A text without ``=`` or without a name.
+    """
+    split = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip():
+            raise ParameterError(f"--set {text!r} is no parameter; expected NAME=VALUE, such as --set epochs=5.")
+        split[name.strip()] = value.strip()
+    return split

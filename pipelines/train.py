@@ -20,6 +20,7 @@ from lastgood.runtime import open_session
 
 STEP = "train"
 RESULT = "train.json"
+FINGERPRINT = "data.json"
 MODEL, WEIGHTS, EVALUATION = "train/model.onnx", "train/weights.npz", "evaluation"
 _PARITY_ROWS = 256
 
@@ -92,7 +93,12 @@ def load_data(run: Run, on_progress: OnProgress = ignore_progress) -> Data:
         data = found.pipeline.load()
     if not isinstance(data, Data):
         raise PipelineError(f"load() of {found.file.name} gave {type(data).__name__}; expected Data(train=(x, y), evaluation={{...}}).")
-    return data if not found.pipeline.search else data.hold_out_validation(run.facts.seed)
+    return data if not found.pipeline.search else data.hold_out_validation()
+
+
+def take_fingerprint(run: Run, on_progress: OnProgress = ignore_progress) -> None:
+    """Load the run's data only to write its fingerprint, data.json: what a cache needs to know before training."""
+    run.write(FINGERPRINT, {"data": load_data(run, on_progress).fingerprint()})
 
 
 def build_model(run: Run, parameters: Mapping[str, Any]) -> Any:

@@ -25,8 +25,8 @@ class Signals:
 
     @property
     def window(self) -> str:
-        """How long rates look back: five scrapes, so that one missed scrape is no gap."""
-        return _duration(5 * self.interval_seconds)
+        """How long rates look back: three scrapes, so that one missed scrape is no gap and half of them are soon bad ones."""
+        return _duration(3 * self.interval_seconds)
 
 
 def write_configuration(folder: Path, signals: Signals) -> None:

@@ -25,6 +25,8 @@ from lastgood.serving.replica.slots import SLOT_BYTES, Slot
 # -P: the folder the gateway runs in must not shadow what the replica imports.
 PROGRAM: Final = (sys.executable, "-P", "-m", "lastgood.serving.replica")
 
+_LAST_SECONDS: Final = 0.5  # between the end of a replica's connection and its own
+
 
 class ReplicaFailedError(UnavailableError):
     """A replica did not become ready; ``reason`` is the code of the error it gave, if it gave one."""
@@ -151,13 +153,18 @@ class ReplicaProcess:
         try:
             self._socket.send(notices.pack_run(slot, number, used))
         except OSError as exc:
-            self.kill(f"could not be told to run a batch ({exc.strerror})")
+            self._lose(f"could not be told to run a batch ({exc.strerror})")
 
     def kill(self, why: str) -> None:
         """End a replica that is broken; ``why`` becomes part of the sentence given to `Owner.on_exit`."""
         self.ready = False
         self._cause = self._cause or why
         self._signal(signal.SIGKILL)
+
+    def _lose(self, why: str) -> None:
+        """Let a replica that cannot be talked to end by itself, so that its status can say why; kill it if it does not."""
+        self.ready = False
+        self._loop.call_later(_LAST_SECONDS, self.kill, why)
 
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """End the child: SIGTERM, then SIGKILL after the grace; back when it is reaped."""
@@ -197,8 +204,8 @@ class ReplicaProcess:
                 self._socket.close()
                 self._socket = None
                 if self.ready:
-                    self.kill("closed its connection")
-                return  # else it is about to exit, and `_reap` says with what
+                    self._lose("closed its connection and went on running")
+                return
             try:
                 self._take(message)
             except (struct.error, ValueError) as exc:

@@ -7,10 +7,8 @@ flight, so a lone request never waits, and batches grow by themselves under load
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
-
-import numpy as np
 
 from lastgood.serving.gateway.charges import Incident
 from lastgood.serving.gateway.limits import PoolLimits
@@ -217,7 +215,7 @@ class Outputs:
 
     __slots__ = ("_joined", "_values", "arrays", "rows")
 
-    def __init__(self, arrays: list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]], rows: int, *, joined: bool) -> None:
+    def __init__(self, arrays: Sequence[Array], rows: int, *, joined: bool) -> None:
         """
         Wrap arrays that stay valid until every request of the batch was answered.
 

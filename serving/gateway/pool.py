@@ -140,8 +140,8 @@ class ReplicaPool:
         if not drain:
             self._refuse_all("stopped", "it was stopped")
         if self._is_busy():
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
+            self._drained = self._drained or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()

@@ -1,8 +1,7 @@
 """
 A version's files, verified: nothing is loaded whose bytes do not hash to what was registered.
 
-Every file is read once; the bytes that were hashed are the bytes that are used. Where a model keeps tensors in
-files beside it, the verified bytes go to a private folder and are loaded from there.
+Every file is read once; the bytes that were hashed are the bytes that are used.
 """
 
 import hashlib
@@ -36,17 +35,19 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """What a replica needs of a version; ``source`` is the model's bytes, or its path where other files belong to it."""
+    """What a replica needs of a version: the model's path inside it and bytes, and those of the files it refers to."""
 
     digest: str
-    source: bytes | Path
+    path: str
+    model: bytes
+    beside: Mapping[str, bytes]  # by path inside the version
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batching: int | None
     golden: Golden | None
 
 
-def read_package(content: bytes, digest: str, folder: Path, private: Path) -> Package:
+def read_package(content: bytes, digest: str, folder: Path) -> Package:
     """
     Verify a version's content and files, and read what serving needs.
 
@@ -54,7 +55,6 @@ def read_package(content: bytes, digest: str, folder: Path, private: Path) -> Pa
         content: The content's canonical JSON, which must hash to ``digest``.
         digest: ``sha256:`` and 64 hex digits.
         folder: Where the files are.
-        private: An empty folder nobody else writes to, for verified copies of files beside the model.
 
     Raises:
         FileChangedError: The content or a file is missing or not what was registered; names it.
@@ -76,17 +76,11 @@ def read_package(content: bytes, digest: str, folder: Path, private: Path) -> Pa
     except (ValueError, KeyError, TypeError) as exc:
         raise IntegrityError(f"The content of {digest} cannot be read: {exc!r}.") from exc
 
-    data = read_verified(folder, files[model])
-    source: bytes | Path = data
-    beside = [entry for path, entry in files.items() if path not in unread]
-    if beside:
-        for entry in beside:
-            _write(private / entry["path"], read_verified(folder, entry))
-        _write(private / model, data)
-        source = private / model
     return Package(
         digest=digest,
-        source=source,
+        path=model,
+        model=read_verified(folder, files[model]),
+        beside={path: read_verified(folder, entry) for path, entry in files.items() if path not in unread},
         inputs=inputs,
         outputs=outputs,
         batching=value["batching"],
@@ -113,11 +107,6 @@ def read_verified(folder: Path, entry: Mapping[str, Any]) -> bytes:
             "It was changed after it was registered; it is not served."
         )
     return data
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
 
 
 def _read_golden(data: bytes, entry: Mapping[str, Any]) -> Golden:

@@ -6,6 +6,7 @@ the ones that serve, and then answers from the main thread. On Linux the priorit
 permission is needed to serve at full priority afterwards.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -43,17 +44,15 @@ def main(make_model: "Callable[[Package], Model] | None" = None, argv: list[str]
     if len(arguments) != 1 or not arguments[0].isdecimal():
         sys.stderr.write("usage: python -m lastgood.serving.replica FD\nFD is a SEQPACKET socket; the gateway starts this program.\n")
         return 2
-    with socket.socket(fileno=int(arguments[0])) as connection:
+    # A gateway that is gone wants no answer: every send may find the connection closed.
+    with socket.socket(fileno=int(arguments[0])) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
         message, fds, _, _ = socket.recv_fds(connection, notices.MESSAGE_BYTES, _MAX_FDS)
         if not message:
             return 0
-        # Tensor files that a model names but its content does not list would be looked for here, and not be found.
-        # The folder is gone before the replica serves: one that is killed leaves nothing behind.
-        with tempfile.TemporaryDirectory(prefix="lastgood-replica-") as private:
-            os.chdir(private)
-            preparation = _Preparation(make_model, json.loads(message[1:]), fds[0], Path(private))
-            preparation.start()
-            preparation.join()
+        _enter_nowhere()
+        preparation = _Preparation(make_model, json.loads(message[1:]), fds[0])
+        preparation.start()
+        preparation.join()
         if preparation.model is None:
             connection.send(bytes([notices.REFUSED]) + json.dumps(preparation.refusal).encode())
             return preparation.exit_code
@@ -69,15 +68,21 @@ def main(make_model: "Callable[[Package], Model] | None" = None, argv: list[str]
     return 0
 
 
+def _enter_nowhere() -> None:
+    """Work in a folder that is gone: tensor files that a model names but its content does not list are looked for here."""
+    nowhere = Path(tempfile.mkdtemp(prefix="lastgood-replica-"))
+    os.chdir(nowhere)
+    nowhere.rmdir()
+
+
 class _Preparation(threading.Thread):
     """Everything before the first answer; leaves a model, or the reason why there is none."""
 
-    def __init__(self, make_model: "Callable[[Package], Model] | None", start: dict[str, str], content_fd: int, private: Path) -> None:
+    def __init__(self, make_model: "Callable[[Package], Model] | None", start: dict[str, str], content_fd: int) -> None:
         super().__init__(name="prepare")
         self._make_model = make_model
         self._start = start
         self._content_fd = content_fd
-        self._private = private
         self.model: Model | None = None
         self.report = ""
         self.refusal = {"code": "lastgood", "message": ""}
@@ -102,7 +107,7 @@ class _Preparation(threading.Thread):
         with os.fdopen(self._content_fd, "rb") as stream:
             stream.seek(0)
             content = stream.read()
-        package = read_package(content, self._start["digest"], Path(self._start["folder"]), self._private)
+        package = read_package(content, self._start["digest"], Path(self._start["folder"]))
         model = (self._make_model or Model.open)(package)
         self.report = prove(model, package)
         self.model = model

@@ -105,6 +105,13 @@ class Versions:
         inputs, outputs = [TensorSpec("x", datatype, shape)], [TensorSpec("y", datatype, shape)]
         return self.write(build_model([helper.make_node("Identity", ["x"], ["y"])], inputs, outputs), inputs, outputs, batching)
 
+    def all_datatypes(self, names: Sequence[str]) -> Version:
+        """out_NAME = in_NAME for every datatype."""
+        inputs = [TensorSpec(f"in_{name}", name, (-1, 3)) for name in names]
+        outputs = [TensorSpec(f"out_{name}", name, (-1, 3)) for name in names]
+        nodes = [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in names]
+        return self.write(build_model(nodes, inputs, outputs), inputs, outputs)
+
     def gather(self) -> Version:
         """Y = (10, 20, 30)[x], which fails on an index of 3 or more."""
         inputs, outputs = [TensorSpec("x", "INT64", (-1, 1))], [TensorSpec("y", "FP32", (-1, 1))]
@@ -299,15 +306,14 @@ def make_program(tmp_path: Path) -> Callable[[str], tuple[str, ...]]:
     return write
 
 
-@dataclass(frozen=True)
 class Tools:
     """What tests call; modules under tests cannot import each other."""
 
-    connect: Any = staticmethod(connect)
-    open_gateway: Any = staticmethod(open_gateway)
-    make_lane: Any = staticmethod(make_lane)
-    wait_until: Any = staticmethod(wait_until)
-    build_model: Any = staticmethod(build_model)
+    connect = staticmethod(connect)
+    open_gateway = staticmethod(open_gateway)
+    make_lane = staticmethod(make_lane)
+    wait_until = staticmethod(wait_until)
+    build_model = staticmethod(build_model)
 
 
 @pytest.fixture

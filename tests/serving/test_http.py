@@ -130,12 +130,12 @@ POST = b"POST /a HTTP/1.1\r\nhost: t\r\n"
     ],
 )
 def test_what_cannot_be_served_is_refused_and_the_connection_ends(run: Run, tools: "Tools", message: bytes, status: int) -> None:
-    """The refusal comes after the answers of earlier requests, as JSON, and nothing after it is read."""
+    """The refusal comes as JSON with its status, and nothing after it is read."""
 
     async def scenario() -> None:
         async with listen(limits=SMALL) as server, tools.connect(server.port) as client:
-            client.send(GET % b"first" + message)
-            assert (await client.read()).body == b"/first|"
+            assert (await client.get("/first")).body == b"/first|"
+            client.send(message)
             reply = await client.read()
             assert (status, "close") == (reply.status, reply.headers["connection"])
             assert reply.json["error"]
@@ -208,7 +208,7 @@ def test_stopping_finishes_what_came_in(run: Run, tools: "Tools") -> None:
         async with tools.connect(server.port) as working, tools.connect(server.port) as sending, tools.connect(server.port) as idle:
             working.send(GET % b"slow")
             sending.send(b"POST /now HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\nab")
-            await tools.wait_until(lambda: held.held and len(server.connections) == 3)
+            await tools.wait_until(lambda: bool(held.held) and len(server.connections) == 3)
             assert (await idle.get("/now")).status == 200
             stopping = asyncio.create_task(server.stop(10))
             assert await idle.read_to_end() == b""

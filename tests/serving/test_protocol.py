@@ -171,7 +171,7 @@ near = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.binary(max_size=60) | (values | near).map(lambda value: json.dumps(value).encode()))
 def test_no_body_breaks_the_decoder(body: bytes) -> None:
     """Whatever comes is a request or a BadRequestError with a sentence."""

@@ -19,8 +19,10 @@ from typing import Final
 import psutil
 
 from lastgood.errors import UnavailableError
+from lastgood.ports import find_listener
 
 _POLL_SECONDS: Final = 0.05
+_DYING_SECONDS: Final = 3.0
 _TAIL_LINES: Final = 8
 
 
@@ -132,19 +134,19 @@ def check_port(port: int, purpose: str) -> None:
     """
     Make sure nobody listens on a loopback port.
 
+    A process that is dying keeps its port until its last thread is gone, and is in no list by then: a listener without
+    a process is given a moment.
+
     Raises:
         PortTakenError: Somebody does; the message names the process where the system tells.
     """
-    for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
-            holder = "another process"
-            if connection.pid is not None:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process = psutil.Process(connection.pid)
-                    holder = f"{process.name()} (process {process.pid})"
+    deadline = time.monotonic() + _DYING_SECONDS
+    while (listener := find_listener(port)) is not None:
+        if listener.pid is not None or time.monotonic() > deadline:
             raise PortTakenError(
-                f"{purpose} needs port {port}, and {holder} listens there. End it, or choose another with LASTGOOD_PORT_…."
+                f"{purpose} needs port {port}, and {listener.name} listens there. End it, or choose another with LASTGOOD_PORT_…."
             )
+        time.sleep(_POLL_SECONDS)
 
 
 def _tail(log: Path) -> str:
