@@ -21,7 +21,7 @@ from place import Place, constant_load, open_place, print_figures
 from lastgood.stack.services import environment
 
 VICTIMS = ("gateway", "replica", "command line")
-LONGEST_SECONDS = 3.0
+LONGEST_SECONDS = 2.0  # most deploys and rollbacks are over by then
 
 
 async def run_cli(place: Place, *arguments: str) -> asyncio.subprocess.Process:

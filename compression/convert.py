@@ -71,10 +71,12 @@ def _convert_keras(model: Any, input_name: str) -> Any:
         raise ConversionError(f"The model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one of each.")
     signature = (tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32, name=input_name),)
     graph, _ = _guard("tf2onnx", lambda: tf2onnx.convert.from_keras(model, input_signature=signature, opset=OPSET))
-    return _rename_output(graph)
+    return _rename(graph)
 
 
 def _convert_sklearn(model: Any, input_name: str, row_shape: tuple[int, ...]) -> Any:
+    from onnx import TensorProto
+    from onnx.helper import make_tensor_value_info
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
     from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
@@ -96,7 +98,11 @@ def _convert_sklearn(model: Any, input_name: str, row_shape: tuple[int, ...]) ->
             target_opset={"": OPSET, "ai.onnx.ml": 3},
         ),
     )
-    return _rename_output(select_model_inputs_outputs(graph, outputs=[graph.graph.output[-1].name]))
+    graph = _rename(select_model_inputs_outputs(graph, outputs=[graph.graph.output[-1].name]))
+    # Some converters leave the shape out; who serves it must know it.
+    output = graph.graph.output[0]
+    output.CopyFrom(make_tensor_value_info(output.name, TensorProto.FLOAT, ["batch", len(classes)]))
+    return graph
 
 
 def _guard(converter: str, work: Callable[[], Any]) -> Any:
@@ -108,15 +114,34 @@ def _guard(converter: str, work: Callable[[], Any]) -> Any:
         ) from exc
 
 
-def _rename_output(graph: Any) -> Any:
-    output = graph.graph.output[0]
-    old, graph.graph.name = output.name, "model"
-    for node in graph.graph.node:
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                if name == old:
-                    names[index] = OUTPUT_NAME
-    output.name = OUTPUT_NAME
+def _rename(graph: Any) -> Any:
+    """
+    Name the output as promised, and everything inside by its place.
+
+    Converters number what they make per process: with their names, the same model would be another digest after a
+    second conversion.
+    """
+    inner = graph.graph
+    if any(attribute.HasField("g") for node in inner.node for attribute in node.attribute):
+        raise ConversionError("The converted graph has branches or loops of its own; expected a plain chain of operators.")
+    inner.name = "model"
+    del inner.value_info[:]
+    names = {"": "", **{own.name: own.name for own in inner.input}, inner.output[0].name: OUTPUT_NAME}
+    for position, node in enumerate(inner.node):
+        node.name = f"{node.op_type}_{position}"
+        for own in (node.input, node.output):
+            for index, name in enumerate(own):
+                own[index] = names.setdefault(name, f"tensor_{len(names)}")
+    for weights in inner.initializer:
+        weights.name = names.get(weights.name, weights.name)
+    ordered = sorted(inner.initializer, key=lambda weights: weights.name)
+    del inner.initializer[:]
+    inner.initializer.extend(ordered)
+    inner.output[0].name = OUTPUT_NAME
+    for value in (*inner.input, *inner.output):
+        for axis, size in enumerate(value.type.tensor_type.shape.dim):
+            if not size.HasField("dim_value"):
+                size.dim_param = "batch" if axis == 0 else f"axis_{axis}"
     return graph
 
 

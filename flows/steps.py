@@ -101,8 +101,7 @@ def tell_rollout(state: Any, wait: Until) -> Progress:
         return Progress("deploy", name, 0.0 if rollout["state"] == "staged" else 1.0)
     share = state["lanes"][-1]["share"]
     part = min(1.0, progress["requests"] / progress["requests_needed"], progress["seconds"] / max(progress["seconds_needed"], 1e-9))
-    text = f"{name} at {share:.0%}: {progress['requests']} of {progress['requests_needed']} requests"
-    return Progress("deploy", text, (stages.index(here) + part) / len(stages))
+    return Progress("deploy", f"{name} at {share:.0%}", (stages.index(here) + part) / len(stages))
 
 
 def _run(step: Step, folder: str) -> Run:

@@ -22,6 +22,8 @@ class Digits(Pipeline):
     search: ClassVar[Sequence[Mapping[str, Any]]] = ({"width": 4}, {"width": 16}, {"width": 64})  # each four times the one before
     gate = GateSettings(accuracy_floor=0.95, set_floors={"clean": 0.97}, slice_floor=0.85)
     input_name = "image"
+    # Short enough to watch: an example on a laptop has nobody else's traffic to wait for.
+    rollout: ClassVar[Mapping[str, Any]] = {"step_requests": 100, "step_seconds": 2.0, "soak_requests": 300, "soak_seconds": 10.0}
 
     def load(self) -> Data:
         """Split the images, then change copies of each part: a held-out image is never trained on in any form."""

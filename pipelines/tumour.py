@@ -21,6 +21,8 @@ class Tumour(Pipeline):
     parameters: ClassVar[Mapping[str, Any]] = {"width": 64, "epochs": 40, "batch_size": 32, "learning_rate": 1e-3}
     gate = GateSettings(accuracy_floor=0.92, set_floors={"clean": 0.93}, slice_floor=0.8)
     input_name = "measurements"
+    # Short enough to watch: an example on a laptop has nobody else's traffic to wait for.
+    rollout: ClassVar[Mapping[str, Any]] = {"step_requests": 100, "step_seconds": 2.0, "soak_requests": 300, "soak_seconds": 10.0}
 
     def load(self) -> Data:
         """Standardise by the training rows, and change copies of the held-out ones."""

@@ -13,6 +13,7 @@ def compress(model: str, /, *, run: str | None = None, json: Json = False) -> No
     Args:
         model: The model's name.
         run: Which run; default: the model's newest.
+        json: Write JSON.
     """
     from lastgood.cli.progress import ProgressView
     from lastgood.pipelines.child import run_step

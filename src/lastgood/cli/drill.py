@@ -1,5 +1,6 @@
 """``lastgood drill``."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -59,7 +60,7 @@ def drill(fault: str = "dead", /, *, repeat: Annotated[int, Parameter(negative="
     return 1 if bad else 0
 
 
-def _print_quantiles(fault: str, outcomes: list[object]) -> None:
+def _print_quantiles(fault: str, outcomes: Sequence[object]) -> None:
     import numpy as np
 
     from lastgood.cli.output import print_table

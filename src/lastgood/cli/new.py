@@ -2,6 +2,7 @@
 
 import keyword
 from pathlib import Path
+
 from lastgood.cli.flags import DryRun, Json
 from lastgood.cli.output import note, print_json, print_line
 
@@ -28,6 +29,8 @@ def new(
 
     Args:
         name: The model's name, and the folder's.
+        dry_run: Say what would be written, and write nothing.
+        json: Write JSON.
     """
     from lastgood.errors import ConflictError, UsageError
     from lastgood.refs import check_model_name

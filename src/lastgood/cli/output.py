@@ -25,7 +25,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     if sys.stdout.isatty():
         _print_rich(title, columns, cells)
         return
-    table = [[column.upper() for column in columns], *cells]
+    table = [list(columns), *cells]
     widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
     for row in table:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")

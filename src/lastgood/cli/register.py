@@ -13,6 +13,7 @@ def register(model: str, /, *, run: str | None = None, json: Json = False) -> No
     Args:
         model: The model's name.
         run: Which run; default: the model's newest.
+        json: Write JSON.
     """
     from lastgood.pipelines.register import register as register_run
     from lastgood.pipelines.run import open_model_run

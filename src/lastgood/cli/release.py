@@ -106,7 +106,7 @@ def _print(result: dict[str, Any]) -> None:
     version, rollout = result["version"], result["rollout"]
     print_line("")
     print_line(f"{version['model']}@{version['number']} {version['digest']}")
-    urls = [("gate report", run.folder / REPORT)]
+    urls: list[tuple[str, Any]] = [("gate report", run.folder / REPORT)]
     if rollout is not None:
         print_line(f"{version['model']}@{rollout['live']['number']} is live; its rollout is {rollout['rollout']['state']}.")
         urls += [("API", f"{settings.rest_url}/v2/models/{version['model']}"), ("metrics", f"{settings.control_url}/metrics")]
@@ -132,14 +132,17 @@ def _write_example(run: Any, home: Path) -> tuple[Path, int]:
     """Write a request with one evaluation row that the model answers right; give the file and the row's label."""
     import msgspec
 
+    from lastgood.pipelines.compress import COMPRESS_RESULT, CompressResult
     from lastgood.pipelines.evaluation import answer, load_evaluation
-    from lastgood.pipelines.register import REGISTERED
     from lastgood.pipelines.traffic import make_inputs
     from lastgood.pipelines.train import EVALUATION
+    from lastgood.runtime import open_session
 
-    del answer, REGISTERED
-    first = next(iter(load_evaluation(run.folder / EVALUATION).sets.values()))
+    evaluation = load_evaluation(run.folder / EVALUATION)
+    model = run.folder / run.read(COMPRESS_RESULT, CompressResult, step="compress").file
+    right = int((answer(open_session(model), evaluation) == evaluation.y).argmax())
+    rows = [row for own in evaluation.sets.values() for row in own.x]
     path = home / "examples" / f"{run.model}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(msgspec.json.encode({"inputs": make_inputs(run, first.x[0])}))
-    return path, int(first.y[0])
+    path.write_bytes(msgspec.json.encode({"inputs": make_inputs(run, rows[right])}))
+    return path, int(evaluation.y[right])

@@ -30,7 +30,9 @@ def train(
         model: The model's name.
         set_: A parameter, NAME=VALUE; may be given several times.
         seed: Of everything random; default: the model's next version number.
+        why: Why; kept in the record.
         run: Train this run again, with its own parameters and seed; default: a new one.
+        json: Write JSON.
     """
     from lastgood.cli.progress import ProgressView
     from lastgood.errors import UsageError

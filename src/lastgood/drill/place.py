@@ -19,7 +19,7 @@ from lastgood.stack.services import answers, environment
 MODEL: Final = "drill"
 _PROJECT = '[models.drill]\npipeline = "lastgood.drill.pipeline:Drill"\n'
 # The second version is another model, not the first one's bytes again: those would be the same version.
-VARIATIONS: Final = ({}, {"inverse_regularization": "0.5"})
+VARIATIONS: Final[tuple[dict[str, str], ...]] = ({}, {"inverse_regularization": "0.5"})
 
 
 def make_versions(folder: Path, on_progress: OnProgress) -> tuple[Run, list[Version]]:
