@@ -46,7 +46,7 @@ def test_every_command_has_help_and_stands_in_the_readme(name: str, capsys: pyte
     ("arguments", "code", "sentence"),
     [
         (("frobnicate",), 2, "frobnicate"),
-        (("show",), 2, "ref"),
+        (("show",), 2, "REF"),
         (("show", "Digits@1"), 2, "cannot name a model"),
         (("show", "digits@7"), 4, "digits"),
         (("list", "digits"), 4, "digits"),
