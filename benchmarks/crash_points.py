@@ -140,7 +140,9 @@ def main() -> int:
     if arguments.json:
         print(json.dumps({"crashes": len(crashes), "problems": problems}))
     else:
-        print_figures("kill -9 at the writes of deploy and rollback", [("crashes", "-", str(len(crashes))), ("problems", "0", str(len(problems)))])
+        print_figures(
+            "kill -9 at the writes of deploy and rollback", [("crashes", "-", str(len(crashes))), ("problems", "0", str(len(problems)))]
+        )
         for problem in problems:
             print(f"  {problem}")
     return 1 if problems else 0

@@ -177,7 +177,9 @@ class Load:
 
 
 @asynccontextmanager
-async def constant_load(port: int, *, connections: int = 16, per_second: float = 2000.0, answer_seconds: float = 35.0) -> AsyncIterator[Load]:
+async def constant_load(
+    port: int, *, connections: int = 16, per_second: float = 2000.0, answer_seconds: float = 35.0
+) -> AsyncIterator[Load]:
     """Ask from several connections, each one request at a time with an input nobody else sends, until left."""
     load, numbers, stop = Load(), itertools.count(1), asyncio.Event()
     tasks = [asyncio.create_task(_ask(port, load, numbers, stop, connections / per_second, answer_seconds)) for _ in range(connections)]

@@ -59,7 +59,10 @@ def main() -> int:
         print(json.dumps(result))
     else:
         rows = [(name, "0", str(result[name])) for name in ("failed", "wrong", "hung", "misattributed")]
-        rows += [("requests", "-", str(result["asked"])), ("versions that answered", str(arguments.swaps + 1), str(result["versions_seen"]))]
+        rows += [
+            ("requests", "-", str(result["asked"])),
+            ("versions that answered", str(arguments.swaps + 1), str(result["versions_seen"])),
+        ]
         rows += [("p99 ms, calm and swapping", "-", f"{result['p99_calm_ms']} and {result['p99_swapping_ms']}")]
         print_figures(f"{arguments.swaps} swaps and {arguments.swaps} rollbacks under load", rows)
     return 1 if lost else 0

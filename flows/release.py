@@ -56,9 +56,7 @@ def release(
     version = register_version(folder)
     rollout = None
     if deploy:
-        rollout = deploy_version(
-            folder, version, strategy=strategy, traffic=traffic, wait=wait, wait_seconds=wait_seconds, replace=replace
-        )
+        rollout = deploy_version(folder, version, strategy=strategy, traffic=traffic, wait=wait, wait_seconds=wait_seconds, replace=replace)
     return {"version": version, "run": folder, "rollout": rollout}
 
 

@@ -83,7 +83,9 @@ def deploy(
 
         def watch() -> dict[str, Any]:
             identity = submitted["rollout"]["id"]
-            return await_rollout(control, model, identity, until=wait, seconds=wait_seconds, tell=lambda s: on_progress(tell_rollout(s, wait)))
+            return await_rollout(
+                control, model, identity, until=wait, seconds=wait_seconds, tell=lambda s: on_progress(tell_rollout(s, wait))
+            )
 
         if traffic == "none":
             return watch()

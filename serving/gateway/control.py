@@ -92,7 +92,7 @@ class ControlPlane:
 
     def list_routes(self, _: Request) -> Response:
         """Give every model's state."""
-        return json_response({"routes": [describe(self._book, held) for _, held in sorted(self._book.held.items())]})
+        return json_response({"routes": [describe(self._book, self._conductor.shelf, held) for _, held in sorted(self._book.held.items())]})
 
     async def deploy(self, request: Request) -> Response:
         """Begin a rollout."""
@@ -135,7 +135,7 @@ class ControlPlane:
         return json_response({"digest": await self._conductor.lift(body.digest, actor=body.actor, why=body.why)})
 
     def _describe(self, model: str, status: int = 200) -> Response:
-        return json_response(describe(self._book, self._book.known(model)), status)
+        return json_response(describe(self._book, self._conductor.shelf, self._book.known(model)), status)
 
 
 def _read(request: Request, kind: type[T]) -> T:

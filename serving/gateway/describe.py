@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lastgood.serving.gateway.book import Book, Held
+from lastgood.serving.gateway.shelf import Shelf
 from lastgood.serving.gateway.state import Taking, withdraw
 from lastgood.serving.gateway.watch import needed
 from lastgood.serving.rollout.table import RUNNING, Pin, Rollout, State
 
 
-def describe(book: Book, held: Held) -> dict[str, Any]:
+def describe(book: Book, shelf: Shelf, held: Held) -> dict[str, Any]:
     """Give the state as JSON values."""
     state, split = held.state, held.state.split
     bad = state.running.candidate if state.running else state.live
@@ -21,7 +22,7 @@ def describe(book: Book, held: Held) -> dict[str, Any]:
         "live": _pin(state.live),
         "stable": _pin(state.stable),
         "lanes": [
-            {**asdict(pin), "role": role, "share": share, "since": state.episodes[pin.digest]}
+            {**asdict(pin), "role": role, "share": share, "since": state.episodes[pin.digest], "ready": _is_ready(shelf, state.model, pin)}
             for pin, role, share in list_lanes(held)
             if pin.digest in state.episodes
         ],
@@ -47,6 +48,11 @@ def list_lanes(held: Held) -> list[tuple[Pin, str, float]]:
     if split.candidate is not None:
         lanes.append((split.candidate, "candidate", split.share))
     return lanes
+
+
+def _is_ready(shelf: Shelf, model: str, pin: Pin) -> bool:
+    pool = shelf.get(model, pin)
+    return pool is not None and pool.ready
 
 
 def _rollout(rollout: Rollout) -> dict[str, Any]:

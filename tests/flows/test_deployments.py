@@ -49,7 +49,9 @@ def test_the_deployments_are_taken_by_a_server_and_one_runs(server: dict[str, st
     """Every deployment of prefect.yaml is registered with its parameters' schema; `release` registers a version."""
     prefect(server, "work-pool", "create", "lastgood", "--type", "process")
     prefect(server, "deploy", "--all")
-    wanted = [f"{own['entrypoint'].partition(':')[2]}/{own['name']}" for own in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]]
+    wanted = [
+        f"{own['entrypoint'].partition(':')[2]}/{own['name']}" for own in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    ]
     listed = prefect(server, "deployment", "ls")
     assert [name for name in wanted if name not in listed] == []
     parameters = json.dumps({"model": "tumour", "deploy": False, "overrides": {"recipe": "fp32", "epochs": "15"}, "why": "by a worker"})

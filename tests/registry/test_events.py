@@ -27,7 +27,7 @@ TIMES = st.datetimes(
     datetime(1990, 1, 1),
     datetime(2200, 1, 1),
     timezones=st.sampled_from([UTC, timezone(timedelta(hours=-9.5)), timezone(timedelta(hours=14))]),
-)  # noqa: DTZ001
+)
 
 
 @given(st.dictionaries(TEXTS, VALUES, max_size=4))

@@ -53,8 +53,8 @@ def explain(event: str, /, *, json: Json = False) -> int:
         print_line(f"Recomputed: {now.decision} ({now.kind}); recorded: {then['decision']} ({then['kind']}).")
     if again is not None and not again.agrees:
         raise IntegrityError(
-            f"The receipt of event {found.position} does not give the recorded verdict: it was changed, or lastgood {again.written_by} decided "
-            "with another judge."
+            f"The receipt of event {found.position} does not give the recorded verdict: it was changed, "
+            f"or the judge of lastgood {again.written_by} decided otherwise."
         )
     return 0
 

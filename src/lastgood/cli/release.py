@@ -57,7 +57,8 @@ def release(
     overrides = parse_overrides(set_ or [])
     parameters = join_parameters(found.pipeline.parameters, overrides)
     if dry_run:
-        note(f"would train {model} from {found.file} with {parameters}, compress, gate, register{f' and deploy ({strategy})' if deploy else ''}")
+        rest = f", register and deploy ({strategy})" if deploy else " and register"
+        note(f"would train {model} from {found.file} with {parameters}, compress, gate{rest}")
         return
     variables = prefect_environment(settings)
     if Stack(settings.home).running("prefect") is None:

@@ -32,11 +32,18 @@ def print_routes(found: list[dict[str, Any]]) -> None:
     from lastgood.cli.output import print_table
 
     rows = [
-        (f"{model['model']}@{lane['number']}", lane["role"], f"{lane['share']:.0%}", tell_progress(model), lane["since"][:19] + "Z")
+        (
+            f"{model['model']}@{lane['number']}",
+            lane["role"],
+            f"{lane['share']:.0%}",
+            "yes" if lane["ready"] else "NO",
+            tell_progress(model),
+            lane["since"][:19] + "Z",
+        )
         for model in found
         for lane in model["lanes"]
     ]
-    print_table("Routes", ("version", "role", "share", "rollout", "serving since"), rows)
+    print_table("Routes", ("version", "role", "share", "ready", "rollout", "serving since"), rows)
 
 
 def tell_progress(state: Mapping[str, Any]) -> str:
