@@ -1,4 +1,4 @@
-"""Where the steps' progress goes: to the terminal that called the flow, or into the flow run's log."""
+"""Where the steps' progress goes: into the flow run's log, and to the terminal that called the flow."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,8 +22,15 @@ def shown_by(view: OnProgress) -> Iterator[None]:
 
 
 def report_progress() -> OnProgress:
-    """Give what a task passes its step to report to."""
-    return _view or _log_each(get_run_logger().info)
+    """Give what a task passes its step to report to: the run's log, and the terminal that called the flow, if one did."""
+    log, view = _log_each(get_run_logger().info), _view
+
+    def report(progress: Progress) -> None:
+        log(progress)
+        if view is not None:
+            view(progress)
+
+    return report
 
 
 def _log_each(log: Callable[[str], None]) -> OnProgress:
