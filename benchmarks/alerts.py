@@ -74,19 +74,18 @@ async def once(folder: Path) -> dict[str, Any]:
                 while load.failed == before:
                     await asyncio.sleep(0.005)
                 began = time.monotonic()
-                await until(control, "withdrawn")
+                restored = (await until(control, "withdrawn"))["live"]["number"]
                 seconds = time.monotonic() - began
                 bad = load.failed - before
                 await asyncio.sleep(0.5)
                 failed_after = load.failed
                 repeated = await repeat_alert(place, control, began_at)
-        state = control.state(MODEL)
         return {
             "seconds": seconds,
             "bad_answers": bad,
             "failed_after_restore": load.failed - failed_after,
             "wrong": load.wrong + load.misattributed + load.hung,
-            "restored": state["live"]["number"],
+            "restored": restored,
             "changed_by_repeats": repeated,
         }
 

@@ -10,16 +10,17 @@ import contextlib
 import secrets
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from lastgood.errors import ConflictError, FrozenError, LastgoodError, NotFoundError, TombstonedError
+from lastgood.errors import ConflictError, LastgoodError, NotFoundError, TombstonedError
 from lastgood.serving.gateway.alerts import Alert, Ruling, rule, to_payload
 from lastgood.serving.gateway.book import Book, Held
 from lastgood.serving.gateway.installer import Installer
+from lastgood.serving.gateway.intents import Intent, check_intent
 from lastgood.serving.gateway.journal import Journal
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
@@ -27,23 +28,10 @@ from lastgood.serving.gateway.shelf import Shelf
 from lastgood.serving.gateway.state import Change, ModelState, step, submit
 from lastgood.serving.gateway.watch import Watch
 from lastgood.serving.gateway.withdrawals import Reason, Withdrawals
-from lastgood.serving.rollout.policy import RolloutPolicy
-from lastgood.serving.rollout.table import EventKind, Pin, Rollout, State, Strategy
+from lastgood.serving.rollout.table import EventKind, Pin, Rollout, State
 from lastgood.settings import Settings
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """A person's or a flow's wish to roll a version out."""
-
-    ref: str
-    strategy: Strategy
-    policy: RolloutPolicy
-    actor: str
-    why: str
-    replace: bool = False  # withdraw a rollout that is running
 
 
 class Conductor:
@@ -127,13 +115,13 @@ class Conductor:
         version = await self.record.call(lambda registry: registry.resolve(intent.ref))
         pin, model = Pin(version.number, version.digest), version.model
         held = self.book.held.setdefault(model, Held(ModelState(model)))
-        self._check(held.state, pin, intent)
+        check_intent(intent, pin, held.state, self.book.vetoed)
         if held.state.running is not None:
             reason = Reason("person", intent.actor, f"replaced by {model}@{pin.number}", tombstone=False)
             self.withdrawals.take(model, held.state.running.candidate, reason)
             await self.withdrawals.settle(model)
         async with held.lock:
-            self._check(held.state, pin, intent)  # somebody may have been first
+            check_intent(intent, pin, held.state, self.book.vetoed)  # somebody may have been first
             baseline = held.state.live if held.state.live and held.state.live.digest not in self.book.vetoed else None
             rollout = Rollout(
                 id=uuid.uuid4().hex,
@@ -150,25 +138,6 @@ class Conductor:
             await self._commit(held, submit(held.state, rollout, _now()), [note], actor=intent.actor, why=intent.why)
         self.book.spawn(self._stage(held, rollout))
         return held.state
-
-    def _check(self, state: ModelState, pin: Pin, intent: Intent) -> None:
-        name, model, running = f"{state.model}@{pin.number}", state.model, state.running
-        if pin.digest in self.book.vetoed:
-            raise TombstonedError(
-                f"{name} was taken out as bad and cannot serve. See why: lastgood log {model}. "
-                f"If that was a mistake: lastgood lift {pin.digest[:19]} -m WHY."
-            )
-        if state.frozen:
-            raise FrozenError(f"{model} is frozen ({state.frozen}). Look into it, then: lastgood unfreeze {model} -m WHY.")
-        if running is not None and running.candidate == pin:
-            raise ConflictError(f"{name} is being rolled out already ({running.state}).")
-        if running is not None and not intent.replace:
-            raise ConflictError(
-                f"{model}@{running.candidate.number} is being rolled out ({running.state}); {name} is registered and waits. "
-                f"Wait until that is stable, or deploy with --replace, which takes {model}@{running.candidate.number} out."
-            )
-        if running is None and state.live == pin:
-            raise ConflictError(f"{name} is live already.")
 
     async def promote(self, model: str, *, actor: str, why: str) -> ModelState:
         """

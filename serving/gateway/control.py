@@ -11,8 +11,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from lastgood import __version__
 from lastgood.errors import UsageError
 from lastgood.serving.gateway.alerts import read_webhook
-from lastgood.serving.gateway.conductor import Conductor, Intent
+from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.describe import describe
+from lastgood.serving.gateway.intents import Intent
 from lastgood.serving.gateway.messages import Request, Response, json_response
 from lastgood.serving.gateway.router import Router
 from lastgood.serving.gateway.withdrawals import Reason

@@ -24,8 +24,8 @@ VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3)
 )
 TIMES = st.datetimes(
-    datetime(1990, 1, 1),
-    datetime(2200, 1, 1),
+    datetime(1990, 1, 1),  # noqa: DTZ001  the zone is drawn beside it
+    datetime(2200, 1, 1),  # noqa: DTZ001
     timezones=st.sampled_from([UTC, timezone(timedelta(hours=-9.5)), timezone(timedelta(hours=14))]),
 )
 

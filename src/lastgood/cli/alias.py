@@ -12,7 +12,7 @@ def alias(
     name: str,
     /,
     *,
-    why: Annotated[str, Parameter(name=["--why", "-m"])],
+    why: Annotated[str, Parameter(name=["--message", "-m"])],
     remove: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:

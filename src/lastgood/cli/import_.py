@@ -13,7 +13,7 @@ def import_(
     /,
     *,
     model: str,
-    why: Annotated[str | None, Parameter(name=["--why", "-m"])] = None,
+    why: Annotated[str | None, Parameter(name=["--message", "-m"])] = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:

@@ -57,12 +57,52 @@ def _tell_other(event: "Event", payload: Mapping[str, Any]) -> str:
     return " ".join(filter(None, (event.kind.replace("-", " "), about, f"({', '.join(plain)})" if plain else ""))) + _why(payload)
 
 
+def _submitted(event: "Event", payload: Mapping[str, Any]) -> str:
+    rollout = payload["rollout"]
+    beside = f" beside {event.model}@{rollout['baseline']['number']}" if rollout["baseline"] else ""
+    return f"began to roll {event.model}@{rollout['candidate']['number']} out ({rollout['strategy']}){beside}{_why(payload)}"
+
+
+def _went_on(event: "Event", payload: Mapping[str, Any]) -> str:
+    share = f" at {payload['share']:.0%}" if payload.get("share") else ""
+    return f"{event.model}@{payload['version']} is {payload['state']}{share}{_why(payload)}"
+
+
+def _withdrawn(event: "Event", payload: Mapping[str, Any]) -> str:
+    receipt = f"; compute it again: lastgood explain {event.position}" if "receipt" in payload else ""
+    return f"took {event.model}@{payload['version']} out of serving (by {payload['cause']}){_why(payload)}{receipt}"
+
+
+def _died(event: "Event", payload: Mapping[str, Any]) -> str:
+    return f"a replica of {event.model}@{payload['version']} died{_why(payload)}"
+
+
+def _paged(_: "Event", payload: Mapping[str, Any]) -> str:
+    return f"a person is needed{_why(payload)}"
+
+
 _TELLERS: dict[str, Callable[["Event", Mapping[str, Any]], str]] = {
     "registered": _registered,
     "alias-moved": _alias_moved,
     "tombstoned": _tombstoned,
     "lifted": _lifted,
     "route": _route,
+    "rollout-submitted": _submitted,
+    **dict.fromkeys(
+        (
+            "rollout-canary",
+            "rollout-soaking",
+            "rollout-stable",
+            "rollout-withdrawn",
+            "rollout-step-passed",
+            "rollout-suspected",
+            "rollout-cleared",
+        ),
+        _went_on,
+    ),
+    "withdrawn": _withdrawn,
+    "replica-died": _died,
+    "page": _paged,
     "described": _described,
     "tagged": _tagged,
 }

@@ -1,0 +1,62 @@
+"""Several processes at once: nothing is lost, nothing is doubled."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lastgood.registry.registry import Registry
+from lastgood.settings import Settings
+
+pytestmark = pytest.mark.slow
+WRITERS, ROUNDS = 8, 4
+PROGRAM = Path(__file__).with_name("writer_program.py")
+
+
+def test_eight_writers_lose_nothing(settings: Settings) -> None:
+    """
+    Eight processes open a registry that does not exist yet and write into it at once.
+
+    Numbers are given once each, the version that all register exists once, every compare-and-swap counts, and the
+    chain of each writer holds.
+    """
+    names = [f"writer-{number}" for number in range(WRITERS)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(settings.home), name, str(ROUNDS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        settings.home.parent.mkdir(exist_ok=True)
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        errors = [process.communicate(timeout=60)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert [(0, "")] * WRITERS == [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
+    with Registry.open(settings, writer="test") as registry:
+        versions = registry.versions("digits")
+        assert list(range(1, WRITERS * ROUNDS + 2)) == [version.number for version in versions]
+        by = Counter(event.writer for event in registry.events() if event.kind == "route")
+        assert dict.fromkeys(names, ROUNDS) == by
+        route = registry.route("digits")
+        assert route is not None
+        assert (WRITERS * ROUNDS, {"count": WRITERS * ROUNDS}) == (route.generation, route.body)
+        report = registry.verify()
+        assert () == report.problems
+        assert report.unreferenced_files == 0
+        assert len(versions) + WRITERS * ROUNDS == report.events

@@ -1,0 +1,107 @@
+"""Opening the catalogue: what cannot be opened is a sentence."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_mock_engine
+
+from lastgood.registry import schema
+from lastgood.registry.database import Database
+from lastgood.registry.errors import CatalogueDamagedError, CatalogueUnavailableError, CatalogueUnsupportedError
+from lastgood.registry.registry import Registry
+from lastgood.settings import Settings
+
+
+def connect(settings: Settings) -> sqlite3.Connection:
+    return sqlite3.connect(settings.home / "registry" / "catalogue.db")
+
+
+def test_a_file_that_is_no_database_is_named(settings: Settings) -> None:
+    """Somebody's file in the catalogue's place is not written over."""
+    path = settings.home / "registry" / "catalogue.db"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(CatalogueDamagedError, match=str(path)):
+        Registry.open(settings, writer="test")
+    assert path.read_bytes().startswith(b"not a database")
+
+
+def test_pages_that_were_overwritten_are_found(registry: Registry, settings: Settings) -> None:
+    """A database that is damaged in the middle is an error with a way out, when it is read."""
+    registry.close()
+    path = settings.home / "registry" / "catalogue.db"
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+
+    def use() -> None:
+        with Registry.open(settings, writer="test") as opened:
+            opened.verify()
+
+    with pytest.raises(CatalogueDamagedError, match="backup"):
+        use()
+
+
+def test_a_newer_format_is_refused(registry: Registry, settings: Settings) -> None:
+    """An older lastgood does not write into what it does not understand."""
+    connection = connect(settings)
+    connection.execute("UPDATE meta SET value = '2'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(CatalogueUnsupportedError, match="'2'"):
+        Registry.open(settings, writer="test")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "nosuch://host/name", "postgresql+nosuch://user:secret@host/name"])
+def test_a_url_that_cannot_be_used_is_refused_without_its_password(settings: Settings, url: str) -> None:
+    """The message says what is expected and keeps a secret."""
+    with pytest.raises(CatalogueUnsupportedError) as raised:
+        Registry.open(settings.model_copy(update={"database": url}), writer="test")
+    assert "secret" not in str(raised.value)
+
+
+def test_a_database_that_is_locked_for_too_long_is_unavailable(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting ends with a sentence, and the error is one that trying later may cure."""
+    monkeypatch.setattr("lastgood.registry.database.BUSY_SECONDS", 0)
+    with Registry.open(settings, writer="test") as registry:
+        holder = connect(settings)
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(CatalogueUnavailableError, match="locked") as raised, registry.transaction():
+            pass
+        holder.close()
+        assert raised.value.transient
+        with registry.transaction() as transaction:
+            transaction.append("noted", model=None, digest=None, actor="ada", payload={})
+
+
+def test_readers_do_not_wait_for_a_writer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a transaction is open, others read the state before it."""
+    monkeypatch.setattr("lastgood.registry.database.BUSY_SECONDS", 0)
+    with Registry.open(settings, writer="test") as registry, registry.transaction() as transaction:
+        transaction.append("noted", model=None, digest=None, actor="ada", payload={})
+        with Registry.open(settings, writer="other") as other:
+            assert [] == other.events()
+
+
+def test_a_relative_sqlite_url_gets_its_folder(tmp_path: Path) -> None:
+    """A catalogue elsewhere is made there, folder and all."""
+    path = tmp_path / "else" / "where.db"
+    Database(f"sqlite:///{path}", lock=tmp_path / "lock").close()
+    assert path.is_file()
+
+
+def test_postgresql_gets_the_same_tables_and_guards() -> None:
+    """What PostgreSQL would be sent: every table, and a trigger for each rule. No server is asked here."""
+    sent: list[str] = []
+    engine = create_mock_engine(
+        "postgresql+asyncpg://", lambda statement, *_, **__: sent.append(str(statement.compile(dialect=engine.dialect)))
+    )
+    schema.metadata.create_all(engine, checkfirst=False)
+    script = "\n".join(sent)
+    for table in schema.metadata.tables:
+        assert f"CREATE TABLE {table} " in script
+    for rule in ("events_no_update", "events_no_delete", "versions_no_update", "versions_no_delete", "contents_no_update"):
+        assert f"CREATE FUNCTION {rule}()" in script
+        assert f"CREATE TRIGGER {rule} " in script
+    assert "RAISE(ABORT" not in script

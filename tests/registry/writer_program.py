@@ -1,0 +1,54 @@
+"""
+One of several processes that write into the same registry at once; started by test_concurrency.
+
+    python writer_program.py HOME NAME COUNT
+
+Waits for a line on stdin, so that all begin together. Registers COUNT versions of its own and one that everybody
+registers, and adds 1 to a shared route COUNT times by compare-and-swap.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+from lastgood.registry.content import Content, FileEntry, Record
+from lastgood.registry.errors import RouteChangedError
+from lastgood.registry.registry import Registry
+from lastgood.settings import Settings
+
+
+def register(registry: Registry, folder: Path, text: str, actor: str) -> int:
+    """Register a version whose only file holds the text."""
+    path = folder / f"{actor}.onnx"
+    path.write_text(text, "utf-8")
+    entry = FileEntry("model.onnx", len(text), hashlib.sha256(text.encode()).hexdigest())
+    return registry.register("digits", Content((entry,), (), (), None), {"model.onnx": path}, Record(actor, "race"), actor=actor).number
+
+
+def count_up(registry: Registry) -> None:
+    """Add 1 to the route's count, however often somebody else is first."""
+    while True:
+        route = registry.route("digits")
+        generation, count = (0, 0) if route is None else (route.generation, route.body["count"])
+        try:
+            with registry.transaction() as transaction:
+                transaction.write_route("digits", {"count": count + 1}, expected=generation)
+        except RouteChangedError:
+            continue
+        return
+
+
+def main() -> None:
+    """Do it."""
+    home, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    with Registry.open(Settings(project=home.parent, home=home), writer=name) as registry:
+        for number in range(count):
+            register(registry, home.parent, f"{name} {number}", name)
+            register(registry, home.parent, "the same for all", name)
+            count_up(registry)
+
+
+main()
