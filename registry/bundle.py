@@ -40,9 +40,9 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def export_version(registry: Registry, digest: str, folder: Path) -> list[str]:
+def export_version(registry: Registry, digest: str, folder: Path, *, model: str | None = None) -> list[str]:
     """
-    Write a version's files, content and record into a folder that is empty or not there; give the names written.
+    Write a version's files, content and record (that of one model, or the first) into an empty or new folder; give the names written.
 
     Raises:
         FolderNotEmptyError: The folder holds something already.
@@ -50,7 +50,7 @@ def export_version(registry: Registry, digest: str, folder: Path) -> list[str]:
         IntegrityError: A stored file is gone or damaged.
     """
     check_export_folder(folder)
-    content, record = registry.content(digest), registry.record(digest)
+    content, record = registry.content(digest), registry.record(digest, model=model)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
         fresh = Path(name, "new")
@@ -127,7 +127,11 @@ def _import_file(registry: Registry, path: Path, *, model: str, actor: str, why:
             content, notes = describe_model(folder)
         except UnsupportedModelError as exc:
             # A person knows the file by the name they gave.
-            raise UnsupportedModelError(str(exc).replace(str(folder / MODEL_FILE), str(path))) from exc
+            reason = str(exc).replace(str(folder / MODEL_FILE), str(path)).replace(str(folder), "the copy's folder")
+            raise UnsupportedModelError(
+                f"{path} is not imported. {reason} It is loaded alone, as it would be served: "
+                "weights kept in another file must be saved into it."
+            ) from exc
         record = Record(author=actor, why=why or f"imported from {path.name}")
         files = {entry.path: folder / entry.path for entry in content.files}
         version = None if dry_run else registry.register(model, content, files, record, actor=actor)

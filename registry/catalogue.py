@@ -63,15 +63,17 @@ def content_of(connection: Connection, digest: str) -> Content:
     return Content.from_bytes(text.encode(), digest=digest)
 
 
-def record_of(connection: Connection, digest: str) -> Record:
+def record_of(connection: Connection, digest: str, model: str | None) -> Record:
     """
-    Give what was said about a digest when it was first registered.
+    Give what was said about a digest when it was first registered, in one model or in any.
 
     Raises:
-        VersionNotFoundError: No version has this digest.
+        VersionNotFoundError: No version has this digest, or none of this model.
         CatalogueDamagedError: The event holds no such record.
     """
     query = select(_events).where(_events.c.kind == "registered", _events.c.digest == digest).order_by(_events.c.position).limit(1)
+    if model is not None:
+        query = query.where(_events.c.model == model)
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
         raise VersionNotFoundError(f"No version has the digest {digest[:80]!r}; `lastgood list` shows what is registered.")

@@ -31,7 +31,7 @@ def compare_versions(registry: Registry, before: Version, after: Version) -> lis
     """Give every line of the comparison, equal ones too, content first."""
     lines = [Line("content", "digest", before.digest, after.digest)]
     lines += _compare_contents(registry.content(before.digest), registry.content(after.digest))
-    lines += _compare_records(registry.record(before.digest), registry.record(after.digest))
+    lines += _compare_records(registry.record(before.digest, model=before.model), registry.record(after.digest, model=after.model))
     return lines
 
 

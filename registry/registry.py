@@ -105,10 +105,10 @@ class Registry:
         with self._database.reading() as connection:
             return catalogue.content_of(connection, digest)
 
-    def record(self, digest: str) -> Record:
-        """Give what was said when the digest was first registered; VersionNotFoundError when no version has it."""
+    def record(self, digest: str, *, model: str | None = None) -> Record:
+        """Give what was said when the digest was first registered, in one model or in any; VersionNotFoundError when no version has it."""
         with self._database.reading() as connection:
-            return catalogue.record_of(connection, digest)
+            return catalogue.record_of(connection, digest, model)
 
     def notes(self, digest: str) -> Notes:
         """Give the description and tags a digest got after it was registered."""

@@ -96,6 +96,11 @@ class Verdict:
     kind: str | None
     tests: tuple[Test, ...]
 
+    @property
+    def strongest(self) -> float:
+        """The largest evidence of any test, ln e."""
+        return max(test.log_evidence for test in self.tests)
+
     def to_json(self) -> dict[str, Any]:
         """Give the form a receipt keeps."""
         return {"decision": self.decision, "kind": self.kind, "tests": [asdict(test) for test in self.tests]}

@@ -6,9 +6,8 @@ import logging
 import socket
 from email.utils import formatdate
 
-import psutil
-
 from lastgood.errors import ConfigurationError
+from lastgood.ports import find_listener
 from lastgood.serving.gateway.connection import Connection
 from lastgood.serving.gateway.errors import PortTakenError
 from lastgood.serving.gateway.limits import HttpLimits
@@ -67,7 +66,8 @@ class Server:
         except OSError as exc:
             listener.close()
             if exc.errno == errno.EADDRINUSE:
-                holder = find_holder(self.port)
+                listener = find_listener(self.port)
+                holder = "a process that has just ended" if listener is None else listener.name
                 raise PortTakenError(
                     f"Port {self.port} on {self.host} is taken by {holder}. Stop that, or choose another port (LASTGOOD_PORT_…)."
                 ) from exc
@@ -114,15 +114,4 @@ class Server:
         self._ticks = loop.call_later(_TICK_SECONDS, self._tick)
 
 
-def find_holder(port: int) -> str:
-    """Name the process that listens on a port, as far as the system tells."""
-    try:
-        for held in psutil.net_connections(kind="tcp"):
-            if held.status == psutil.CONN_LISTEN and held.laddr and held.laddr.port == port and held.pid is not None:
-                return f"{psutil.Process(held.pid).name()} (process {held.pid})"
-    except psutil.Error:
-        return "a process of another user"
-    return "a process that the system does not name"
-
-
-__all__ = ["Handler", "HttpLimits", "Request", "Respond", "Response", "Server", "error_response", "find_holder", "json_response"]
+__all__ = ["Handler", "HttpLimits", "Request", "Respond", "Response", "Server", "error_response", "json_response"]

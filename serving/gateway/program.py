@@ -15,6 +15,7 @@ from lastgood.serving.client import read_token
 from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.control import ControlPlane
 from lastgood.serving.gateway.http import Server
+from lastgood.serving.gateway.lock import hold
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.rollout_metrics import RolloutCollector
 from lastgood.settings import Settings, load_settings
@@ -86,7 +87,9 @@ def main(*, program: Sequence[str] | None = None) -> int:
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     try:
-        asyncio.run(serve(load_settings(), program=program))
+        settings = load_settings()
+        with hold(settings.home / "gateway"):
+            asyncio.run(serve(settings, program=program))
     except LastgoodError as exc:
         sys.stderr.write(f"lastgood gateway: {exc}  [{exc.code}]\n")
         return exc.exit_code

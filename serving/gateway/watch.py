@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Final
 
+import structlog
+
 from lastgood.monitoring.judge.receipt import write_receipt
+from lastgood.monitoring.judge.verdict import SUSPICION, judge
 from lastgood.serving.gateway.book import Book, Held
 from lastgood.serving.gateway.counts import RolloutCounts
 from lastgood.serving.gateway.installer import Installer
@@ -18,6 +21,7 @@ from lastgood.serving.gateway.shelf import Shelf
 from lastgood.serving.gateway.withdrawals import Reason, Withdrawals
 from lastgood.serving.rollout.table import EventKind, Pin, Rollout, State
 
+log = structlog.get_logger()
 TICK_SECONDS: Final = 0.2
 Advance = Callable[[Rollout, EventKind, str], None]
 
@@ -46,6 +50,7 @@ class Watch:
         self._withdrawals = withdrawals
         self._advance = advance
         self._saved: dict[str, tuple[int, ...]] = {}
+        self._forgiven: dict[str, float] = {}  # by rollout: the evidence it had when it was last cleared
         self._seen_at = time.monotonic()
 
     def on_bad(self, lane: Lane, kind: Kind) -> None:
@@ -82,10 +87,8 @@ class Watch:
             why = f"the judge: more {held.verdict.kind} events than tolerated"
             reason = Reason("judge", "judge", why, payload={"receipt": self._receipt(held, running, counts)})
             self._withdrawals.take(running.model, running.candidate, reason)
-        elif held.verdict.decision == "suspected" and not running.suspected:
+        elif not running.suspected and held.verdict.strongest - self._forgiven.get(running.id, 0.0) > SUSPICION:
             self._advance(running, EventKind.SUSPECTED, f"{held.verdict.kind} events")
-        elif running.suspected and all(test.log_evidence < 0 for test in held.verdict.tests):
-            self._advance(running, EventKind.CLEARED, "the evidence is below 1")
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -96,7 +99,11 @@ class Watch:
             for held in list(self._book.held.values()):
                 running, counts = held.state.running, held.counts
                 if running is not None and counts is not None and counts.rollout == running.id and counts.steps:
-                    self._tick(held, running, counts, lived)
+                    try:
+                        self._tick(held, running, counts, lived)
+                    except Exception:
+                        # What goes wrong for one model must not blind the watch over the others.
+                        log.exception("the watch over a rollout failed", model=running.model)
 
     def _tick(self, held: Held, running: Rollout, counts: RolloutCounts, lived: float) -> None:
         current = counts.steps[-1]
@@ -109,12 +116,24 @@ class Watch:
             self._saved[running.model] = seen
             counts.save(self._installer.counts_path(running.model))
             self._book.tell()
-        if held.state.running is not running or running.suspected:
+        if held.state.running is not running:
             return
         requests, seconds = needed(running)
-        if current.candidate.tally.requests >= requests and time.monotonic() - current.began >= seconds:
+        if current.candidate.tally.requests < requests or time.monotonic() - current.began < seconds:
+            return
+        if running.suspected:
+            self._clear(running, counts)
+        else:
             kind = EventKind.SOAK_PASSED if running.state is State.SOAKING else EventKind.STEP_PASSED
             self._advance(running, kind, f"{requests} requests and {seconds:g} s passed")
+
+    def _clear(self, running: Rollout, counts: RolloutCounts) -> None:
+        """Let a suspect go on that gave no further cause in a whole step; what it gave before still counts against it."""
+        has_baseline = running.baseline is not None
+        since = judge(counts.freeze()[-1:], running.policy.judge, has_baseline=has_baseline)
+        if since.decision == "open":
+            self._forgiven[running.id] = counts.verdict(running.policy.judge, has_baseline=has_baseline).strongest
+            self._advance(running, EventKind.CLEARED, "nothing more in a whole step")
 
     def _is_ready(self, model: str, pin: Pin | None) -> bool:
         pool = self._shelf.get(model, pin)
@@ -141,6 +160,6 @@ class Watch:
 def needed(rollout: Rollout) -> tuple[int, float]:
     """Give the candidate's requests and the seconds after which the rollout's present step is passed."""
     policy = rollout.policy
-    if rollout.state is State.SOAKING:
+    if rollout.state is State.SOAKING and not rollout.suspected:
         return policy.soak_requests, policy.soak_seconds
     return policy.step_requests, policy.step_seconds

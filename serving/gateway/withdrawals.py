@@ -116,7 +116,11 @@ class Withdrawals:
             self._book.vetoed.add(pin.digest)
         held.state, held.reason = change.state, reason.why
         self._installer.install(held, self._book.vetoed)
-        self._journal.append(entry)
+        try:
+            self._journal.append(entry)
+        except OSError as exc:
+            # The disk is full or gone. The version is out all the same, and the shared record may still take it.
+            self._page(held, f"The local journal cannot be written ({exc}); if the gateway ends now it may forget a withdrawal.")
         self._book.tallies["withdrawals", model, reason.cause] += 1
         log.warning("withdrawn", model=model, version=pin.number, cause=reason.cause, why=reason.why)
         if change.page:

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lastgood.registry.chain import FIELDS, Head, check_chain
-from lastgood.registry.events import encode_payload, hash_fields
+from lastgood.registry.events import decode_payload, encode_payload, hash_fields
 
 Row = dict[str, Any]
 
@@ -39,8 +39,10 @@ def logs(draw: st.DrawFn, least: int = 1) -> tuple[list[Row], dict[str, Head]]:
     return rows, heads
 
 
-def change(value: Any) -> Any:
-    """Give another value of the same type as the column's."""
+def change(field: str, value: Any) -> Any:
+    """Give another value that the column could hold."""
+    if field == "payload":
+        return encode_payload({"n": decode_payload(value)["n"] + 1})
     if isinstance(value, int):
         return value + 1
     return "0" * 64 if value is None else value[:-1] + ("0" if value[-1] != "0" else "1")
@@ -57,7 +59,7 @@ def test_any_changed_field_is_found(log: tuple[list[Row], dict[str, Head]], fiel
     """Changing one field of one event is a problem, and the event is named."""
     rows, heads = log
     index = draw.draw(st.integers(0, len(rows) - 1))
-    rows[index] = {**rows[index], field: change(rows[index][field])}
+    rows[index] = {**rows[index], field: change(field, rows[index][field])}
     names = [name for name, _ in check_chain(rows, heads)]
     assert f"event {rows[index]['position']}" in names
 
@@ -88,6 +90,27 @@ def test_an_event_rewritten_with_a_new_hash_is_found(log: tuple[list[Row], dict[
     rows[index] = {**rows[index], "actor": "mallory"}
     rows[index]["hash"] = hash_fields(rows[index])
     assert list(check_chain(rows, heads))
+
+
+@given(logs(least=2), st.data())
+def test_a_writers_chain_rewritten_whole_is_found_by_the_others(log: tuple[list[Row], dict[str, Head]], draw: st.DataObject) -> None:
+    """Whoever recomputes one writer's every hash, and its head, still contradicts an event of another writer that came right after."""
+    rows, heads = log
+    pairs = [index for index in range(len(rows) - 1) if rows[index]["writer"] != rows[index + 1]["writer"]]
+    assume(pairs)
+    index = draw.draw(st.sampled_from(pairs))
+    writer, previous = rows[index]["writer"], rows[index]["previous"]
+    for position in range(index, len(rows)):
+        if rows[position]["writer"] == writer:
+            rows[position] = {
+                **rows[position],
+                "actor": "mallory",
+                "previous": previous,
+                "anchor": rows[position - 1]["hash"] if position else None,
+            }
+            previous = rows[position]["hash"] = hash_fields(rows[position])
+            heads[writer] = (rows[position]["sequence"], previous)
+    assert [f"event {index + 2}"] == [name for name, sentence in check_chain(rows, heads)][:1]
 
 
 @pytest.mark.parametrize("payload", ['{"n": 1}', "[]", "{", '{"n":1}{'])

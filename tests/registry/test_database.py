@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_mock_engine
+from sqlalchemy.engine.mock import MockConnection
 
 from lastgood.registry import schema
 from lastgood.registry.database import Database
@@ -94,7 +95,7 @@ def test_a_relative_sqlite_url_gets_its_folder(tmp_path: Path) -> None:
 def test_postgresql_gets_the_same_tables_and_guards() -> None:
     """What PostgreSQL would be sent: every table, and a trigger for each rule. No server is asked here."""
     sent: list[str] = []
-    engine = create_mock_engine(
+    engine: MockConnection = create_mock_engine(
         "postgresql+asyncpg://", lambda statement, *_, **__: sent.append(str(statement.compile(dialect=engine.dialect)))
     )
     schema.metadata.create_all(engine, checkfirst=False)

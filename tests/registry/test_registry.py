@@ -72,6 +72,16 @@ def test_a_record_comes_back_as_it_was_said(registry: Registry, add: Add) -> Non
     assert Record("ada", "because of b", **said) == registry.record(version.digest)  # type: ignore[arg-type]  # fields by name
 
 
+def test_each_model_has_its_own_record_of_a_digest(registry: Registry, add: Add) -> None:
+    """The same bytes may be registered in two models for two reasons; without a model, the first one counts."""
+    version = add("a")
+    add("a", model="tumour", why="tried it there")
+    whys = [registry.record(version.digest, model=model).why for model in (None, "digits", "tumour")]
+    assert ["because of a", "because of a", "tried it there"] == whys
+    with pytest.raises(VersionNotFoundError):
+        registry.record(version.digest, model="nosuch")
+
+
 def test_contents_come_back_by_digest(registry: Registry, draft: Draft, add: Add) -> None:
     """The content is found by its digest, and an unknown digest by nobody."""
     content, _ = draft("a")
@@ -320,9 +330,9 @@ def test_the_same_key_is_the_same_event(registry: Registry, add: Add) -> None:
     first = append()
     assert first == append(count=2)
     assert {"count": 1} == registry.event(str(first)).payload
-    for other in ({"kind": "shadowed"}, {"model": "tumour"}):
+    for kind, model in (("shadowed", "digits"), ("shared", "tumour")):
         with pytest.raises(KeyReusedError, match="'key'") as raised:
-            append(**other)
+            append(kind, model)
         assert isinstance(raised.value, ConflictError)
 
 

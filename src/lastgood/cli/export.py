@@ -38,7 +38,7 @@ def export(
             check_export_folder(folder)
             names = []
         else:
-            names = export_version(registry, version.digest, folder)
+            names = export_version(registry, version.digest, folder, model=version.model)
     if json:
         print_json({"version": version, "folder": folder, "files": names})
     else:

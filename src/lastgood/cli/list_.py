@@ -58,7 +58,7 @@ def _list_versions(registry: "Registry", model: str, *, json: bool) -> None:
                 "tombstone": None if stone is None else stone.why,
                 "created": version.created,
                 "by": version.created_by,
-                "why": registry.record(version.digest).why,
+                "why": registry.record(version.digest, model=model).why,
             }
         )
     if json:

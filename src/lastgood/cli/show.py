@@ -47,7 +47,7 @@ def _collect(registry: "Registry", version: "Version") -> dict[str, Any]:
         "description": notes.description,
         "tags": notes.tags,
         "content": registry.content(version.digest),
-        "record": registry.record(version.digest),
+        "record": registry.record(version.digest, model=version.model),
         "lineage": _trace(registry, version),
     }
 
@@ -58,7 +58,7 @@ def _trace(registry: "Registry", version: "Version") -> list[dict[str, str]]:
 
     line: list[dict[str, str]] = []
     seen = {version.digest}
-    parent = registry.record(version.digest).parent
+    parent = registry.record(version.digest, model=version.model).parent
     while parent is not None and parent not in seen and len(line) < LINEAGE_MAX:
         seen.add(parent)
         try:
@@ -68,7 +68,7 @@ def _trace(registry: "Registry", version: "Version") -> list[dict[str, str]]:
         except NotFoundError:
             line.append({"version": "not in this registry", "digest": parent, "why": ""})
             break
-        record = registry.record(parent)
+        record = registry.record(parent, model=found.model)
         line.append({"version": str(found), "digest": parent, "why": record.why})
         parent = record.parent
     return line

@@ -1,0 +1,277 @@
+"""The conductor with a real registry, real replicas and real ports, in this process."""
+
+import asyncio
+import json
+import math
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lastgood.errors import ConflictError, FrozenError, NotFoundError, TombstonedError
+from lastgood.registry.content import Record
+from lastgood.registry.registry import Registry
+from lastgood.serving.gateway.alerts import Alert
+from lastgood.serving.gateway.conductor import Conductor
+from lastgood.serving.gateway.intents import Intent
+from lastgood.serving.gateway.journal import Entry, Journal
+from lastgood.serving.gateway.lock import HomeTakenError, hold
+from lastgood.serving.gateway.program import Gateway
+from lastgood.serving.gateway.withdrawals import Reason
+from lastgood.serving.rollout.policy import RolloutPolicy
+from lastgood.serving.rollout.table import Pin, State
+from lastgood.settings import Settings
+
+QUICK = RolloutPolicy(steps=(0.5,), step_requests=5, step_seconds=0, soak_requests=5, soak_seconds=0)
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+def intent(number: int, *, policy: RolloutPolicy = QUICK, replace: bool = False) -> Intent:
+    return Intent(f"m@{number}", "canary", policy, "ada", "a test", replace)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    with socket.socket() as one, socket.socket() as two:
+        for own in (one, two):
+            own.bind(("127.0.0.1", 0))
+        ports = {"port_rest": one.getsockname()[1], "port_control": two.getsockname()[1]}
+    return Settings(project=tmp_path, home=tmp_path / "home", **ports)
+
+
+@pytest.fixture
+def pins(settings: Settings, versions: Any) -> dict[int, Pin]:
+    """Four versions of model m that multiply by their number; the fourth has golden answers of another."""
+    found = {}
+    with Registry.open(settings, writer="cli") as registry:
+        for number in range(1, 5):
+            row = np.ones((1, 3), np.float32)
+            golden = {"in/x": row, "out/y": row * number + (0 if number < 4 else 1)}
+            version = versions.linear(float(number), 0.0, golden)
+            files = {entry.path: version.folder / entry.path for entry in version.content.files}
+            registered = registry.register("m", version.content, files, Record("ada", f"times {number}"), actor="ada")
+            found[number] = Pin(registered.number, registered.digest)
+    return found
+
+
+@asynccontextmanager
+async def started(settings: Settings) -> AsyncIterator[Gateway]:
+    gateway = Gateway(settings)
+    await gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.stop()
+
+
+async def ask(tools: Any, settings: Settings, count: int = 1) -> list[str]:
+    """Ask that often; give the versions that answered."""
+    async with tools.connect(settings.port_rest) as client:
+        replies = [await client.infer([1.0, 2.0, 3.0]) for _ in range(count)]
+    for reply in replies:
+        assert [float(reply.json["model_version"]) * x for x in (1, 2, 3)] == reply.data
+    return [reply.json["model_version"] for reply in replies]
+
+
+async def settle(tools: Any, settings: Settings, conductor: Conductor, wanted: State) -> None:
+    """Ask until the rollout is in that state."""
+    async with asyncio.timeout(30):
+        while (rollout := conductor.book.held["m"].state.rollout) is None or rollout.state is not wanted:
+            if conductor.plane.routes:
+                await ask(tools, settings, 5)
+            else:
+                await conductor.book.wait_for_news(0.2)
+
+
+async def release(tools: Any, settings: Settings, conductor: Conductor, number: int) -> None:
+    await conductor.submit(intent(number))
+    await settle(tools, settings, conductor, State.STABLE)
+
+
+def test_release_canary_and_rollback(settings: Settings, pins: dict[int, Pin], tools: Any, run: Run) -> None:
+    """Aliases, tombstone and answers agree after each step, and a tombstoned version cannot be deployed."""
+
+    async def scenario() -> None:
+        async with started(settings) as gateway:
+            conductor = gateway.conductor
+            await release(tools, settings, conductor, 1)
+            await release(tools, settings, conductor, 2)
+            assert {"2"} == set(await ask(tools, settings, 5))
+            await conductor.rollback("m", to=None, reason=Reason("person", "ada", "no good"))
+            assert {"1"} == set(await ask(tools, settings, 5))
+            with pytest.raises(TombstonedError, match="lift"):
+                await conductor.submit(intent(2))
+            with pytest.raises(ConflictError, match="live already"):
+                await conductor.submit(intent(1))
+            await conductor.lift(pins[2].digest[:20], actor="ada", why="it was the camera")
+            await release(tools, settings, conductor, 2)
+        with Registry.open(settings, writer="test") as registry:
+            assert pins[2].digest == registry.aliases("m")["stable"].digest
+            assert {} == registry.tombstones()
+            assert registry.verify().ok
+
+    run(scenario)
+
+
+def test_a_version_whose_golden_answers_differ_never_gets_a_request(settings: Settings, pins: dict[int, Pin], tools: Any, run: Run) -> None:
+    """It is withdrawn as not ready, without a tombstone, and the baseline goes on."""
+
+    async def scenario() -> None:
+        async with started(settings) as gateway:
+            conductor = gateway.conductor
+            await release(tools, settings, conductor, 1)
+            await conductor.submit(intent(4))
+            await settle(tools, settings, conductor, State.WITHDRAWN)
+            assert "golden" in str(conductor.book.held["m"].reason).lower()
+            assert {"1"} == set(await ask(tools, settings, 10))
+            assert set() == conductor.book.vetoed
+
+    run(scenario)
+
+
+def test_a_second_rollout_is_a_conflict_and_replace_takes_the_first_out(
+    settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
+) -> None:
+    """One rollout per model; the replaced one may be deployed again."""
+
+    async def scenario() -> None:
+        async with started(settings) as gateway:
+            conductor = gateway.conductor
+            await release(tools, settings, conductor, 1)
+            await conductor.submit(intent(2, policy=RolloutPolicy(steps=(0.5,), step_requests=10**6)))
+            await settle(tools, settings, conductor, State.CANARY)
+            with pytest.raises(ConflictError, match="--replace"):
+                await conductor.submit(intent(3))
+            await conductor.submit(intent(3, replace=True))
+            await settle(tools, settings, conductor, State.STABLE)
+            assert {"3"} == set(await ask(tools, settings, 5))
+            await release(tools, settings, conductor, 2)
+
+    run(scenario)
+
+
+def test_a_suspect_that_gives_no_further_cause_goes_on(settings: Settings, pins: dict[int, Pin], tools: Any, run: Run) -> None:
+    """An alert with action compare halves the share at most, holds the step, and after a clean step the rollout ends stable."""
+
+    async def scenario() -> None:
+        async with started(settings) as gateway:
+            conductor = gateway.conductor
+            await release(tools, settings, conductor, 1)
+            await conductor.submit(
+                intent(2, policy=RolloutPolicy(steps=(0.5,), step_requests=50, step_seconds=0, soak_requests=50, soak_seconds=0))
+            )
+            await settle(tools, settings, conductor, State.CANARY)
+            alert = Alert("Latency", True, "m", 2, "compare", datetime.now(UTC), "slow", "f")
+            assert "compare" == (await conductor.hear(alert)).result
+            running = conductor.book.held["m"].state.running
+            assert running is not None
+            assert running.suspected
+            await settle(tools, settings, conductor, State.STABLE)
+
+    run(scenario)
+
+
+def test_three_automatic_withdrawals_freeze_the_model_until_a_person_unfreezes_it(
+    settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
+) -> None:
+    """Alerts take versions 2 and 3 out, then 2 again after a lift; then nothing is released."""
+
+    async def scenario() -> None:
+        async with started(settings) as gateway:
+            conductor = gateway.conductor
+            await release(tools, settings, conductor, 1)
+            for number in (2, 3, 2):
+                await release(tools, settings, conductor, number)
+                alert = Alert("Failing", True, "m", number, "rollback", datetime.now(UTC), "bad", "f")
+                assert "rollback" == (await conductor.hear(alert)).result
+                assert "ignored" == (await conductor.hear(alert)).result
+                assert {"1"} == set(await ask(tools, settings, 3))
+                await conductor.lift(pins[number].digest, actor="ada", why="a test")
+            with pytest.raises(FrozenError, match="unfreeze"):
+                await conductor.submit(intent(3))
+            await conductor.unfreeze("m", actor="ada", why="looked into it")
+            await release(tools, settings, conductor, 3)
+
+    run(scenario)
+
+
+def test_a_withdrawal_in_the_journal_is_applied_before_anything_is_served(
+    settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
+) -> None:
+    """A gateway that died after its one line does not give the version another request, and records the withdrawal."""
+
+    async def scenario() -> None:
+        async with started(settings) as gateway:
+            await release(tools, settings, gateway.conductor, 1)
+            await release(tools, settings, gateway.conductor, 2)
+        journal = Journal(settings.home / "gateway" / "withdrawals.jsonl")
+        journal.append(Entry("e1", datetime.now(UTC).isoformat(), "m", 2, pins[2].digest, "alert", True, "alert", "bad", {}))
+        journal.close()
+        async with started(settings) as gateway:
+            assert {"1"} == set(await ask(tools, settings, 10))
+            await gateway.conductor.withdrawals.settle()
+            with pytest.raises(TombstonedError):
+                await gateway.conductor.submit(intent(2))
+        with Registry.open(settings, writer="test") as registry:
+            assert pins[1].digest == registry.aliases("m")["live"].digest
+            assert [pins[2].digest] == list(registry.tombstones())
+            assert 1 == sum(event.kind == "withdrawn" for event in registry.events(model="m"))
+
+    run(scenario)
+
+
+def test_a_rollout_goes_on_after_a_restart_with_the_counts_it_had(settings: Settings, pins: dict[int, Pin], tools: Any, run: Run) -> None:
+    """Killing the gateway neither restarts the judge's evidence nor loses the rollout."""
+
+    async def scenario() -> None:
+        policy = RolloutPolicy(steps=(0.5,), step_requests=10**6)
+        async with started(settings) as gateway:
+            await release(tools, settings, gateway.conductor, 1)
+            await gateway.conductor.submit(intent(2, policy=policy))
+            await settle(tools, settings, gateway.conductor, State.CANARY)
+            await ask(tools, settings, 40)
+            counts = gateway.conductor.book.held["m"].counts
+            assert counts is not None
+            counted = counts.freeze()
+            path = settings.home / "gateway" / "counts" / "m.json"
+            async with asyncio.timeout(10):
+                while sum(role["requests"] for s in json.loads(path.read_text())["steps"] for role in (s["candidate"], s["baseline"])) < 40:
+                    await gateway.conductor.book.wait_for_news(0.2)
+        async with started(settings) as gateway:
+            held = gateway.conductor.book.held["m"]
+            assert held.counts is not None
+            before = held.counts.freeze()[: len(counted)]
+            assert [s.candidate.requests for s in counted] == [s.candidate.requests for s in before]
+            assert held.state.running is not None
+            assert math.isclose(0.5, held.state.split.share)
+            await gateway.conductor.promote("m", actor="ada", why="good enough")
+            assert {"2"} == set(await ask(tools, settings, 5))
+
+    run(scenario)
+
+
+def test_what_is_not_there_is_said(settings: Settings, pins: dict[int, Pin], run: Run) -> None:
+    """Unknown models and versions, and nothing to take out."""
+
+    async def scenario() -> None:
+        async with started(settings) as gateway:
+            conductor = gateway.conductor
+            with pytest.raises(NotFoundError):
+                await conductor.submit(intent(9))
+            with pytest.raises(NotFoundError, match="none"):
+                await conductor.promote("m", actor="ada", why="why")
+            with pytest.raises(NotFoundError):
+                await conductor.lift("sha256:000000", actor="ada", why="why")
+
+    run(scenario)
+
+
+def test_two_gateways_cannot_share_a_home(settings: Settings) -> None:
+    """The second is told who holds it."""
+    with hold(settings.home / "gateway"), pytest.raises(HomeTakenError, match="lastgood down"), hold(settings.home / "gateway"):
+        pass
