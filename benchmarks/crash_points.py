@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from place import MODEL, Place, constant_load, exchange, free_ports, open_place, print_figures, tensor, until
+from place import MODEL, Place, constant_load, exchange, open_place, print_figures, tensor, until
 
 from lastgood.errors import LastgoodError
+from lastgood.ports import free_ports
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import Control
 from lastgood.serving.rollout.table import State

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 import shutil
-import socket
 import sys
 import tempfile
 from collections import Counter
@@ -22,6 +21,7 @@ from typing import Any
 
 from onnx import TensorProto, helper
 
+from lastgood.ports import free_ports
 from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import Control
@@ -127,18 +127,6 @@ def build_scale(factor: float) -> bytes:
         [helper.make_tensor("k", TensorProto.DOUBLE, [], [factor])],
     )
     return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
-
-
-def free_ports(count: int) -> list[int]:
-    """Give ports of loopback that are free now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for own in sockets:
-            own.bind(("127.0.0.1", 0))
-        return [own.getsockname()[1] for own in sockets]
-    finally:
-        for own in sockets:
-            own.close()
 
 
 @dataclass

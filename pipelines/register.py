@@ -16,6 +16,7 @@ from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress
 from lastgood.pipelines.run import Run
 from lastgood.pipelines.train import EVALUATION, RESULT, TrainResult
 from lastgood.pipelines.train import STEP as TRAIN
+from lastgood.registry import golden
 from lastgood.registry.content import Content, FileEntry, Golden, Record
 from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
@@ -56,9 +57,9 @@ def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_prog
             f"run `lastgood gate {run.model} --run {run.id}` again."
         )
     on_progress(Progress(STEP, "writing golden examples", 0.2))
-    golden = run.folder / "register" / "golden.npz"
-    inputs, outputs = write_golden(model, load_evaluation(run.folder / EVALUATION), golden)
-    files = {"golden.npz": golden, "model.onnx": model}
+    examples = run.folder / "register" / "golden.npz"
+    inputs, outputs = write_golden(model, load_evaluation(run.folder / EVALUATION), examples)
+    files = {"golden.npz": examples, "model.onnx": model}
     content = Content(
         files=tuple(FileEntry(path, files[path].stat().st_size, _hash(files[path])) for path in sorted(files)),
         inputs=inputs,
@@ -100,12 +101,8 @@ def write_golden(model: Path, evaluation: Evaluation, out: Path) -> tuple[tuple[
     # Where the sets are small, rows are repeated: the examples are as many as promised.
     rows = np.resize(rows, (max(GOLDEN_ROWS, len(rows)), *rows.shape[1:]))
     answers = session.run([spec.name for spec in outputs], {inputs[0].name: rows})
-    arrays: dict[str, Any] = {
-        f"in/{inputs[0].name}": rows,
-        **{f"out/{spec.name}": value for spec, value in zip(outputs, answers, strict=True)},
-    }
     out.parent.mkdir(exist_ok=True)
-    np.savez(out, **arrays)
+    golden.write_golden(out, {inputs[0].name: rows}, {spec.name: value for spec, value in zip(outputs, answers, strict=True)})
     return inputs, outputs
 
 

@@ -66,8 +66,8 @@ class Server:
         except OSError as exc:
             listener.close()
             if exc.errno == errno.EADDRINUSE:
-                listener = find_listener(self.port)
-                holder = "a process that has just ended" if listener is None else listener.name
+                found = find_listener(self.port)
+                holder = "a process that has just ended" if found is None else found.name
                 raise PortTakenError(
                     f"Port {self.port} on {self.host} is taken by {holder}. Stop that, or choose another port (LASTGOOD_PORT_…)."
                 ) from exc

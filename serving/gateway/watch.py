@@ -91,7 +91,15 @@ class Watch:
             self._advance(running, EventKind.SUSPECTED, f"{held.verdict.kind} events")
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch until cancelled; then keep what was counted last."""
+        try:
+            await self._run()
+        finally:
+            for held in self._book.held.values():
+                if held.state.running is not None and held.counts is not None and held.counts.rollout == held.state.running.id:
+                    held.counts.save(self._installer.counts_path(held.state.model))
+
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()

@@ -1,5 +1,6 @@
-"""Who listens on a TCP port of this machine."""
+"""TCP ports of this machine: who listens on one, and which are free."""
 
+import socket
 from dataclasses import dataclass
 
 import psutil
@@ -32,3 +33,15 @@ def _describe(pid: int | None) -> Listener:
         return Listener(pid, f"{psutil.Process(pid).name()} (process {pid})")
     except psutil.NoSuchProcess:
         return Listener(None, "a process that has just ended")
+
+
+def free_ports(count: int) -> list[int]:
+    """Give ports of loopback that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for own in sockets:
+            own.bind(("127.0.0.1", 0))
+        return [own.getsockname()[1] for own in sockets]
+    finally:
+        for own in sockets:
+            own.close()

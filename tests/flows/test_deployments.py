@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lastgood.ports import free_ports
 from lastgood.registry.registry import Registry
 from lastgood.settings import Settings
 from lastgood.stack.processes import Stack
@@ -23,9 +23,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A Prefect server of this test's own; gives the environment that reaches it."""
-    with socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
-        port = own.getsockname()[1]
+    (port,) = free_ports(1)
     settings = Settings(project=tmp_path, home=tmp_path / "home", port_prefect=port)
     (service,) = build_services(settings, only=("prefect",))[0]
     stack = Stack(settings.home)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
+
+from lastgood.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 (PIPELINE,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
@@ -32,7 +33,8 @@ class User:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = free_ports()
+        names = ("rest", "control", "prefect", "prometheus", "alertmanager")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("LASTGOOD_", "PREFECT_"))}
         self.environment = {**clean, **{f"LASTGOOD_PORT_{name.upper()}": str(port) for name, port in self.ports.items()}}
         (folder / "wine.py").write_text(PIPELINE, "utf-8")
@@ -47,18 +49,6 @@ class User:
 
     def read(self, *arguments: str) -> Any:
         return json.loads(self.run(*arguments, "--json").stdout)
-
-
-def free_ports() -> dict[str, int]:
-    names = ("rest", "control", "prefect", "prometheus", "alertmanager")
-    sockets = [socket.socket() for _ in names]
-    try:
-        for own in sockets:
-            own.bind(("127.0.0.1", 0))
-        return {name: own.getsockname()[1] for name, own in zip(names, sockets, strict=True)}
-    finally:
-        for own in sockets:
-            own.close()
 
 
 @pytest.fixture

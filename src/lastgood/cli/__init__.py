@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("log", "lastgood.cli.log:log", "Show what happened, newest first."),
         ("diff", "lastgood.cli.diff:diff", "Compare two versions."),
         ("at", "lastgood.cli.at:at", "Show which version was live at a time, and why."),
+        ("alias", "lastgood.cli.alias:alias", "Give a version a name of your own."),
         ("verify", "lastgood.cli.verify:verify", "Check every stored byte and event."),
         ("import", "lastgood.cli.import_:import_", "Register an ONNX file or an exported version."),
         ("export", "lastgood.cli.export:export", "Write a version's files into a folder."),

@@ -48,6 +48,7 @@ def release(
     from lastgood.flows.local import prefect_settings
     from lastgood.pipelines.find import find_pipeline
     from lastgood.pipelines.parameters import join_parameters, parse_overrides
+    from lastgood.serving.client import Control
     from lastgood.settings import load_settings
     from lastgood.stack.processes import Stack
     from lastgood.stack.services import prefect_environment
@@ -60,7 +61,11 @@ def release(
         rest = f", register and deploy ({strategy})" if deploy else " and register"
         note(f"would train {model} from {found.file} with {parameters}, compress, gate{rest}")
         return
+    if deploy:
+        with Control(settings) as control:
+            control.ping()  # before minutes of training, not after
     variables = prefect_environment(settings)
+    Path(variables["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder of it only
     if Stack(settings.home).running("prefect") is None:
         note("Prefect's server is not up (lastgood up): this release shows on no page.")
         del variables["PREFECT_API_URL"]

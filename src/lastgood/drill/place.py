@@ -1,7 +1,6 @@
 """The throwaway place of a drill: a project, a registry with two versions, free ports."""
 
 import shutil
-import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ from lastgood.pipelines.child import run_step
 from lastgood.pipelines.progress import OnProgress
 from lastgood.pipelines.register import register
 from lastgood.pipelines.run import Run, create_run
+from lastgood.ports import free_ports
 from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
 from lastgood.settings import PROJECT_FILE, Settings, load_settings
@@ -39,7 +39,7 @@ def make_versions(folder: Path, on_progress: OnProgress) -> tuple[Run, list[Vers
 
 def settings_in(folder: Path) -> Settings:
     """Give the settings of the drill's project, whatever the environment says, on ports that are free now."""
-    rest, control = _free_ports(2)
+    rest, control = free_ports(2)
     settings = load_settings(folder)
     fresh = {"project": folder, "home": folder / ".lastgood", "database": None, "token_file": None, "host": "127.0.0.1"}
     return settings.model_copy(update={**fresh, "port_rest": rest, "port_control": control})
@@ -61,14 +61,3 @@ def gateway_service(settings: Settings, digest: str, fault: str) -> Service:
         answers(f"{settings.control_url}/healthz"),
         environment(settings),
     )
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for own in sockets:
-            own.bind(("127.0.0.1", 0))
-        return [own.getsockname()[1] for own in sockets]
-    finally:
-        for own in sockets:
-            own.close()
