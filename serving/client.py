@@ -106,7 +106,7 @@ class Control:
         yield state
         while end is None or time.monotonic() < end:
             wait = _WATCH_SECONDS if end is None else max(0.0, min(_WATCH_SECONDS, end - time.monotonic()))
-            state = self._ask("GET", f"/rollouts/{model}", params={"wait": f"{wait:.3f}"})
+            state = self._ask("GET", f"/rollouts/{model}", params={"wait": f"{wait:.3f}", "after": str(state["change"])})
             yield state
 
     def rollback(self, model: str, *, to: str | None, keep: bool, actor: str, why: str) -> dict[str, Any]:

@@ -39,6 +39,11 @@ class RoleCounts:
     process_seconds: float = 0.0
 
     @property
+    def batches_per_request(self) -> float:
+        """How many batches a request makes, 1 where each runs alone or none did."""
+        return self.batches / self.requests if self.requests and self.batches else 1.0
+
+    @property
     def broken(self) -> int:
         """Incidents in which nobody got a usable answer."""
         return self.failed + self.invalid
@@ -57,11 +62,12 @@ class StepCounts:
         """
         The candidate's part of what could go wrong, the less convicting of two readings.
 
-        Incidents that strike requests fall on it with ``share``, incidents that strike batches with its part of the
-        batches, which under load is larger than its share of requests.
+        Incidents that strike requests fall on it with ``share``. Incidents that strike batches fall on it with the part of
+        the batches that this share makes: under load its batches are smaller, so they are more than its requests. Only the
+        batches per request are taken from the counts, for how many requests the coin dealt is chance and no exposure.
         """
-        batches = self.candidate.batches + self.baseline.batches
-        return max(self.share, self.candidate.batches / batches if batches else 0.0)
+        candidate, baseline = self.share * self.candidate.batches_per_request, (1 - self.share) * self.baseline.batches_per_request
+        return max(self.share, candidate / (candidate + baseline))
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class Book:
         self.tallies: dict[tuple[str, ...], int] = defaultdict(int)  # withdrawals, alerts and pages, for the metrics
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
+        self.changes = 0  # how often anything changed; who has seen the last one asks for the next
 
     def known(self, model: str) -> Held:
         """
@@ -58,11 +59,14 @@ class Book:
 
     def tell(self) -> None:
         """Wake whoever waits for news."""
+        self.changes += 1
         self._news.set()
         self._news = asyncio.Event()
 
-    async def wait_for_news(self, seconds: float) -> None:
-        """Return when anything changed, or after that time."""
+    async def wait_for_news(self, seconds: float, *, after: int | None = None) -> None:
+        """Return when anything changed, or after that time; at once if there were changes since the one named ``after``."""
+        if after is not None and self.changes != after:
+            return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._news.wait(), seconds)
 

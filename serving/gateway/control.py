@@ -1,6 +1,6 @@
 """The control plane: metrics out, alerts and intents in. It translates; the conductor decides."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qs
 
@@ -20,6 +20,7 @@ from lastgood.serving.gateway.withdrawals import Reason
 from lastgood.serving.rollout.policy import read_policy
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 _LONGEST_WAIT_SECONDS = 30.0
 
 
@@ -104,12 +105,14 @@ class ControlPlane:
         return self._describe(state.model, status=202)
 
     async def show(self, request: Request) -> Response:
-        """Give one model's state, at once or (``?wait=SECONDS``) when something changed."""
+        """Give one model's state, at once or (``?wait=SECONDS&after=CHANGE``) when something changed since that change."""
         model = request.params["model"]
         self._book.known(model)
-        seconds = _read_wait(request)
+        query = parse_qs(request.query.decode("latin-1"))
+        seconds = _read_number(query, "wait", float, 0.0, _LONGEST_WAIT_SECONDS)
         if seconds > 0:
-            await self._book.wait_for_news(seconds)
+            after = _read_number(query, "after", int, -1, 2**53)
+            await self._book.wait_for_news(seconds, after=None if after < 0 else after)
         return self._describe(model)
 
     async def rollback(self, request: Request) -> Response:
@@ -146,13 +149,15 @@ def _read(request: Request, kind: type[T]) -> T:
         raise UsageError(f"The body of {request.method} {request.path} is not what is expected: {exc}.") from exc
 
 
-def _read_wait(request: Request) -> float:
-    query: Mapping[str, list[str]] = parse_qs(request.query.decode("latin-1"))
-    text = query.get("wait", ["0"])[-1]
+def _read_number(query: Mapping[str, list[str]], name: str, kind: Callable[[str], N], least: N, most: N) -> N:
+    """Read a number of the query; the least one where it is not there."""
+    if name not in query:
+        return least
+    text = query[name][-1]
     try:
-        seconds = float(text)
+        number = kind(text)
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _LONGEST_WAIT_SECONDS:
-        raise UsageError(f"wait={text[:40]!r} is no time to wait; expected 0 to {_LONGEST_WAIT_SECONDS:.0f} seconds.")
-    return seconds
+        number = None
+    if number is None or not least <= number <= most:
+        raise UsageError(f"{name}={text[:40]!r} in the query is not valid; expected a number from {least} to {most}.")
+    return number

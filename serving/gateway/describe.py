@@ -18,6 +18,7 @@ def describe(book: Book, shelf: Shelf, held: Held) -> dict[str, Any]:
     bad = state.running.candidate if state.running else state.live
     return {
         "model": state.model,
+        "change": book.changes,
         "generation": held.generation,
         "live": _pin(state.live),
         "stable": _pin(state.stable),
