@@ -78,7 +78,7 @@ def deploy(
     on_progress, model = report_progress(), run.model
     policy = find_policy(run.settings, model).model_dump(mode="json")
     with Control(run.settings) as control:
-        ref, author, why = f"{model}@{version['number']}", run.facts.author, run.facts.why
+        ref, author, why = f"{model}@{version['digest']}", run.facts.author, run.facts.why
         submitted = control.deploy(ref, strategy=strategy, policy=policy, actor=author, why=why, replace=replace)
 
         def watch() -> dict[str, Any]:

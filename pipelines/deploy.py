@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from lastgood.errors import TakenBackError, TimedOutError
+from lastgood.errors import IntegrityError, TakenBackError, TimedOutError, UnavailableError
 from lastgood.pipelines.errors import PipelineNotFoundError
 from lastgood.pipelines.find import find_pipeline
 from lastgood.serving.client import Control
@@ -49,6 +49,8 @@ def await_rollout(
 
     Raises:
         TakenBackError: It was withdrawn, or something else took its place.
+        IntegrityError: Its stored bytes are not what was registered; it got no request.
+        UnavailableError: It did not become ready for another reason.
         TimedOutError: It did not get there; the message says how far it came.
     """
     end = time.monotonic() + seconds
@@ -61,7 +63,10 @@ def await_rollout(
         name = f"{model}@{found['candidate']['number']}"
         if found["state"] == "withdrawn":
             serving = f"{model}@{state['live']['number']} serves" if state["live"] else "nothing serves"
-            why = state["reason"] or found["cause"]
+            why = (state["reason"] or found["cause"]).rstrip(".")
+            if found["cause"] == "not-ready":
+                kind = IntegrityError if state["reason_code"] == IntegrityError.exit_code else UnavailableError
+                raise kind(f"{name} did not become ready and got no request: {why}. Now {serving}.")
             raise TakenBackError(f"{name} was withdrawn ({found['cause']}): {why}. Now {serving}. Details: lastgood explain {model}.")
         if found["state"] in _REACHED[until]:
             return state

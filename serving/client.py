@@ -58,14 +58,22 @@ def read_token(path: Path | None) -> str | None:
         raise UsageError(f"The token file {path} cannot be read: {exc.strerror}.") from exc
 
 
+class ForeignGatewayError(ConflictError):
+    """The gateway that answers serves another project's registry."""
+
+    code = "client.foreign-gateway"
+
+
 class Control:
-    """The control plane of one gateway."""
+    """The control plane of the gateway that serves this project's registry."""
 
     def __init__(self, settings: Settings) -> None:
         """Remember the address and the token; nothing is sent yet."""
         token = read_token(settings.token_file)
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._url = settings.control_url
+        self._registry_id = settings.registry_id
+        self._known = False  # whether the gateway was asked whose it is
         self._http = httpx.Client(base_url=self._url, headers=headers, timeout=_WATCH_SECONDS + 20)
 
     def __enter__(self) -> Self:
@@ -82,8 +90,16 @@ class Control:
 
         Raises:
             GatewayAwayError: No gateway answers.
+            ForeignGatewayError: It is another project's.
         """
-        return self._ask("GET", "/healthz")
+        answer = self._send("GET", "/healthz")
+        if answer.get("registry") != self._registry_id:
+            raise ForeignGatewayError(
+                f"The gateway at {self._url} serves another project. Stop it there (lastgood down), or give this one ports of its own: "
+                "port_rest and port_control in lastgood.toml."
+            )
+        self._known = True
+        return answer
 
     def routes(self) -> list[dict[str, Any]]:
         """Give who gets what now, by model."""
@@ -126,6 +142,11 @@ class Control:
         return str(self._ask("POST", "/lift", {"digest": digest, "actor": actor, "why": why})["digest"])
 
     def _ask(self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+        if not self._known:
+            self.ping()
+        return self._send(method, path, body, params)
+
+    def _send(self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, json=body, params=params)
         except httpx.TransportError as exc:

@@ -31,6 +31,7 @@ class Held:
     judging: bool = False  # a look is due at the end of this loop tick
     paged: str | None = None  # what a person was last told
     reason: str | None = None  # why the last version was taken out
+    reason_code: int | None = None  # exit code of the error that kept it from becoming ready
 
 
 class Book:

@@ -25,7 +25,7 @@ from lastgood.serving.gateway.journal import Journal
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
 from lastgood.serving.gateway.shelf import Shelf
-from lastgood.serving.gateway.state import Change, ModelState, step, submit
+from lastgood.serving.gateway.state import Change, ModelState, prove_live, step, submit
 from lastgood.serving.gateway.watch import Watch
 from lastgood.serving.gateway.withdrawals import Reason, Withdrawals
 from lastgood.serving.rollout.table import EventKind, Pin, Rollout, State
@@ -89,6 +89,7 @@ class Conductor:
         for pin, result in zip(needed, results, strict=True):
             if isinstance(result, LastgoodError):
                 log.error("version does not come up", model=model, version=pin.number, why=str(result))
+                held.reason = str(result)
                 reason = Reason("not-ready", ACTOR, str(result), tombstone=False)
                 if self.withdrawals.take(model, pin, reason) and held.state.live is not None:
                     with contextlib.suppress(LastgoodError):
@@ -134,19 +135,27 @@ class Conductor:
                 seed=secrets.randbits(64),
             )
             note = Note("rollout-submitted", pin.digest, intent.actor, {"rollout": rollout.to_json(), "why": intent.why})
-            held.paged = held.reason = None
+            held.paged = held.reason = held.reason_code = None
             await self._commit(held, submit(held.state, rollout, _now()), [note], actor=intent.actor, why=intent.why)
         self.book.spawn(self._stage(held, rollout))
         return held.state
 
     async def promote(self, model: str, *, actor: str, why: str) -> ModelState:
         """
-        End a rollout early as stable.
+        End a rollout early as stable; without one, let the live version be stable.
 
         Raises:
-            ConflictError: No rollout has a candidate that serves.
+            ConflictError: No rollout has a candidate that serves, and what is live is stable.
         """
         held = self.book.known(model)
+        if held.state.running is None:
+            async with held.lock:
+                change = prove_live(held.state)
+                if change.stable is not None:
+                    payload = {"version": change.stable.number, "state": "stable", "why": why}
+                    note = Note("rollout-stable", change.stable.digest, actor, payload)
+                    await self._commit(held, change, [note], actor=actor, why=why)
+                    return held.state
         if held.state.running is None or held.state.running.state is State.STAGED:
             raise ConflictError(f"{model} has no rollout with a candidate that serves; there is nothing to promote.")
         await self._advance(held, EventKind.PROMOTE, held.state.running.id, actor=actor, why=why)
@@ -235,7 +244,7 @@ class Conductor:
             needed = [pin for pin in (rollout.baseline, rollout.candidate) if pin is not None]
             await asyncio.gather(*(self.shelf.bring(rollout.model, pin) for pin in needed))
         except LastgoodError as exc:
-            held.reason = str(exc)
+            held.reason, held.reason_code = str(exc), exc.exit_code
             await self._advance(held, EventKind.NOT_READY, rollout.id, why=str(exc), payload={"code": exc.code})
             return
         await self._advance(held, EventKind.READY, rollout.id)

@@ -54,18 +54,20 @@ class _Lift(msgspec.Struct, forbid_unknown_fields=True):
 class ControlPlane:
     """The endpoints of one gateway's control port."""
 
-    def __init__(self, conductor: Conductor, metrics: CollectorRegistry, *, token: str | None) -> None:
+    def __init__(self, conductor: Conductor, metrics: CollectorRegistry, *, registry_id: str, token: str | None) -> None:
         """
         Fill the router.
 
         Args:
             conductor: Who decides.
             metrics: What ``/metrics`` shows.
+            registry_id: Names the registry that is served, so that a client of another one can tell.
             token: What callers must send; None on loopback.
         """
         self._conductor = conductor
         self._book = conductor.book
         self._metrics = metrics
+        self._registry_id = registry_id
         self.router = Router(token=token, open_paths=("/healthz",))
         add = self.router.add
         add("GET", "/healthz", self.health)
@@ -81,7 +83,10 @@ class ControlPlane:
 
     def health(self, _: Request) -> Response:
         """Say that the gateway drives, and how many decisions the shared record lacks."""
-        return json_response({"version": __version__, "models": len(self._book.held), "unrecorded": self._conductor.withdrawals.unrecorded})
+        unrecorded = self._conductor.withdrawals.unrecorded
+        return json_response(
+            {"version": __version__, "registry": self._registry_id, "models": len(self._book.held), "unrecorded": unrecorded}
+        )
 
     def show_metrics(self, _: Request) -> Response:
         """Give Prometheus' text format."""

@@ -29,6 +29,7 @@ def describe(book: Book, shelf: Shelf, held: Held) -> dict[str, Any]:
         ],
         "rollout": None if state.rollout is None else _rollout(state.rollout),
         "reason": held.reason,
+        "reason_code": held.reason_code,
         "progress": _progress(held),
         "evidence": [] if held.verdict is None else [asdict(test) for test in held.verdict.tests],
         "frozen": state.frozen,

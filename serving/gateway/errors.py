@@ -23,3 +23,9 @@ class OpenAddressError(ConfigurationError):
 
 
 __all__ = ["BadRequestError", "OpenAddressError", "PortTakenError", "ReplicaFailedError"]
+
+
+class NothingUpError(UnavailableError):
+    """A model is served here, and no version of it is up."""
+
+    code = "serving.nothing-up"

@@ -29,7 +29,10 @@ class Installer:
         model, split, running = held.state.model, held.state.split, held.state.running
         main = self._shelf.get(model, split.main)
         if main is None or main.digest in vetoed:
-            self._plane.remove_route(model)
+            if split.main is None:
+                self._plane.remove_route(model)
+            else:
+                self._plane.suspend(model)
             return
         if running is None or running.state is State.STAGED:
             self._plane.set_route(Route(model, held.generation, Lane(main, "live", Tally(), math.inf), None, 0, Coin(0)))

@@ -44,6 +44,11 @@ def check_intent(intent: Intent, pin: Pin, state: ModelState, vetoed: Collection
         )
     if state.frozen:
         raise FrozenError(f"{model} is frozen ({state.frozen}). Look into it, then: lastgood unfreeze {model} -m WHY.")
+    if running is not None and running.baseline == pin:
+        raise ConflictError(
+            f"{name} serves beside {model}@{running.candidate.number}, which is being rolled out ({running.state}). "
+            f"To go back to it: lastgood rollback {model} -m WHY."
+        )
     if running is not None and running.candidate == pin:
         raise ConflictError(f"{name} is being rolled out already ({running.state}).")
     if running is not None and not intent.replace:

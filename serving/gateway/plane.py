@@ -12,8 +12,8 @@ import secrets
 from typing import Final
 
 import lastgood
-from lastgood.errors import NotFoundError
-from lastgood.serving.gateway.errors import BadRequestError, OpenAddressError
+from lastgood.errors import LastgoodError, NotFoundError
+from lastgood.serving.gateway.errors import BadRequestError, NothingUpError, OpenAddressError
 from lastgood.serving.gateway.http import Server
 from lastgood.serving.gateway.inference import RETRY, Desk, Inference
 from lastgood.serving.gateway.limits import HttpLimits
@@ -23,7 +23,7 @@ from lastgood.serving.gateway.metrics import PlaneCollector
 from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.gateway.protocol import Codec
 from lastgood.serving.gateway.route import Lane, Route, Tally
-from lastgood.serving.gateway.router import Router
+from lastgood.serving.gateway.router import Router, find_status
 
 HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
 
@@ -54,6 +54,7 @@ class DataPlane:
         self._infer_paths: dict[str, str] = {}  # path to model
         self._direct: dict[tuple[str, int], Lane] = {}
         self._codecs: dict[tuple[str, int], Codec] = {}
+        self._suspended: set[str] = set()
         self._traffic = TrafficLabels()
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(4)
@@ -77,7 +78,7 @@ class DataPlane:
     @property
     def ready(self) -> bool:
         """Whether every model has a ready version for its traffic, and the port is not being closed."""
-        return not self._server.draining and all(route.main.pool.ready for route in self.routes.values())
+        return not self._server.draining and not self._suspended and all(route.main.pool.ready for route in self.routes.values())
 
     def add_pool(self, pool: ReplicaPool) -> None:
         """Know a version's replicas; it gets traffic when a route says so."""
@@ -96,11 +97,18 @@ class DataPlane:
 
     def set_route(self, route: Route) -> None:
         """Put a route in place; requests already dealt keep their lane. The pools of its lanes were added before."""
+        self._suspended.discard(route.model)
         self.routes[route.model] = route
         self._infer_paths[f"/v2/models/{route.model}/infer"] = route.model
 
+    def suspend(self, model: str) -> None:
+        """Keep a model's name while nothing of it is up: whoever asks is told to try again, and the port is not ready."""
+        self.remove_route(model)
+        self._suspended.add(model)
+
     def remove_route(self, model: str) -> None:
         """Serve a model no more; removing what is not there changes nothing."""
+        self._suspended.discard(model)
         self.routes.pop(model, None)
         self._infer_paths.pop(f"/v2/models/{model}/infer", None)
 
@@ -184,22 +192,24 @@ class DataPlane:
         """Answer where `_handle` did not: the model's name was percent-encoded, or there is no such model."""
         try:
             route = self._route(request)
-        except NotFoundError as exc:
-            respond(error_response(404, str(exc)))
+        except LastgoodError as exc:
+            respond(_refuse(exc))
             return
         self._infer(request, route.assign())
 
     def _infer_version(self, request: Request, respond: Respond) -> None:
         try:
             lane = self._lane(request, self._route(request))
-        except NotFoundError as exc:
-            respond(error_response(404, str(exc)))
+        except LastgoodError as exc:
+            respond(_refuse(exc))
             return
         self._infer(request, self._direct.get((lane.pool.model, lane.pool.number), lane))
 
     def _route(self, request: Request) -> Route:
         model = request.params["model"]
         route = self.routes.get(model)
+        if model in self._suspended:
+            raise NothingUpError(f"No version of {model!r} is up; try again. Whoever runs the gateway sees why: lastgood status.")
         if route is None:
             known = ", ".join(sorted(self.routes)) or "none"
             raise NotFoundError(f"No model {model[:80]!r} is served here; there are: {known}.")
@@ -214,6 +224,11 @@ class DataPlane:
                 return lane
         known = ", ".join(str(lane.pool.number) for lane in _lanes(route))
         raise NotFoundError(f"{route.model} has no version {version[:20]!r} in its route; there are: {known}.")
+
+
+def _refuse(error: LastgoodError) -> Response:
+    """Give the answer for an error; what may pass is to be tried again."""
+    return error_response(find_status(error), str(error), extra=RETRY if error.transient else b"")
 
 
 def _lanes(route: Route) -> list[Lane]:

@@ -40,7 +40,7 @@ class Gateway:
         metrics = CollectorRegistry()
         metrics.register(self.plane.collector)
         metrics.register(RolloutCollector(self.conductor))
-        control = ControlPlane(self.conductor, metrics, token=token)
+        control = ControlPlane(self.conductor, metrics, registry_id=settings.registry_id, token=token)
         self.control = Server(control.router, settings.host, settings.port_control)
 
     async def start(self) -> None:

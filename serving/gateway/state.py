@@ -113,6 +113,13 @@ def step(state: ModelState, kind: EventKind, now: datetime) -> Change:
     return Change(_with_episodes(changed, now), live=live, stable=stable)
 
 
+def prove_live(state: ModelState) -> Change:
+    """Let the live version be stable without a rollout: a person vouches for it. Nothing changes where it is, or there is none."""
+    if state.live is None or state.live == state.stable:
+        return Change(state)
+    return Change(replace(state, stable=state.live, proven=_prove(state.proven, state.live)), stable=state.live)
+
+
 @dataclass(frozen=True, slots=True)
 class Taking:
     """One version to be taken out of the route."""

@@ -109,7 +109,7 @@ class Withdrawals:
         )
         change = withdraw(held.state, self._taking(entry))
         if change.state is held.state:
-            if change.page:
+            if change.page and reason.cause != "person":  # whoever asked is told by the answer
                 self._page(held, change.page)
             return False
         if reason.tombstone:

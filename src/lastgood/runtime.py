@@ -68,7 +68,8 @@ def open_session(model: bytes | Path, *, threads: int = 1) -> ort.InferenceSessi
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3  # errors only: warnings of a foreign graph are no business of the log
+    # What a run raises is raised; printed as well, it would let a client fill the log.
+    options.log_severity_level = 4
     # A thread that spins between calls takes the core the gateway needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)

@@ -5,6 +5,8 @@ The project is the nearest folder upwards that holds ``lastgood.toml``, else the
 lastgood writes for it lies under ``.lastgood/`` there (``LASTGOOD_HOME`` elsewhere).
 """
 
+import hashlib
+import ipaddress
 import os
 import tomllib
 from functools import cached_property
@@ -15,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lastgood.errors import ConfigurationError
+from lastgood.refs import check_model_name
 
 PROJECT_FILE = "lastgood.toml"
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -66,6 +69,11 @@ class Settings(BaseSettings):
         return self.database or f"sqlite:///{self.home / 'registry' / 'catalogue.db'}"
 
     @property
+    def registry_id(self) -> str:
+        """A short name of the catalogue, which says nothing of it: two processes of one installation have the same."""
+        return hashlib.sha256(self.database_url.encode()).hexdigest()[:16]
+
+    @property
     def rest_url(self) -> str:
         """Where predictions are asked for."""
         return f"http://{self.host}:{self.port_rest}"
@@ -99,7 +107,10 @@ def load_settings(start: Path | None = None) -> Settings:
             values = tomllib.loads(path.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise ConfigurationError(f"{path} is not valid TOML: {exc}.") from exc
-    values.setdefault("project", project)
+    if "project" in values:
+        raise ConfigurationError(f"{path} sets 'project'; it is the folder this file lies in, and cannot be set.")
+    _check_names(values)
+    values["project"] = project
     values.setdefault("home", project / ".lastgood")
     try:
         settings = Settings(**values)
@@ -107,7 +118,25 @@ def load_settings(start: Path | None = None) -> Settings:
         raise ConfigurationError(_explain(exc, path)) from exc
     # Environment variables are relative to where the command runs, the file's values to the file.
     base = Path.cwd() if "LASTGOOD_HOME" in os.environ else project
+    if settings.token_file is None and not _is_loopback(settings.host):
+        raise ConfigurationError(f"host = {settings.host!r} can be reached from other machines: set token_file too, or use 127.0.0.1.")
     return settings.model_copy(update={"home": (base / settings.home).resolve()})
+
+
+def _check_names(values: dict[str, Any]) -> None:
+    """Refuse names that would be ignored silently: of models in the file, of variables in the environment."""
+    for name in values.get("models", {}):
+        check_model_name(name)
+    known = {f"LASTGOOD_{name.upper()}" for name in Settings.model_fields if name != "project"}
+    if unknown := sorted(name for name in os.environ if name.startswith("LASTGOOD_") and name not in known):
+        raise ConfigurationError(f"{', '.join(unknown)} is no setting; expected some of: {', '.join(sorted(known))}.")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _explain(exc: ValidationError, path: Path) -> str:

@@ -100,3 +100,22 @@ def test_every_error_has_a_code_of_its_own_and_a_documented_exit_code() -> None:
     own = [kind.code for kind in errors if "code" in vars(kind)]
     assert sorted(set(own)) == sorted(own)
     assert {kind.exit_code for kind in errors} <= {1, 2, 3, 4, 5, 6, 7, 8}
+
+
+def test_an_unknown_variable_and_an_open_address_without_a_token_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt variable would be ignored silently; an open port would let everybody in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LASTGOOD_PORT_RSET", "1")
+    assert 2 == run(["list"])
+    monkeypatch.delenv("LASTGOOD_PORT_RSET")
+    monkeypatch.setenv("LASTGOOD_HOST", "0.0.0.0")
+    assert 2 == run(["list"])
+
+
+def test_a_rollout_policy_that_is_not_valid_is_found_before_the_training(tmp_path: Path) -> None:
+    """Not after minutes of it, with a version left behind."""
+    (tmp_path / "lastgood.toml").write_text("[models.tumour.rollout]\nsteps = [1.5]\n", "utf-8")
+    for arguments in (("release", "tumour", "--dry-run"), ("train", "tumour")):
+        done = lastgood(*arguments, cwd=tmp_path)
+        assert 2 == done.returncode
+        assert "steps" in done.stderr

@@ -267,3 +267,69 @@ def test_two_gateways_cannot_share_a_home(settings: Settings) -> None:
     """The second is told who holds it."""
     with hold(settings.home / "gateway"), pytest.raises(HomeTakenError, match="lastgood down"), hold(settings.home / "gateway"):
         pass
+
+
+def test_the_baseline_cannot_be_deployed_to_end_a_rollout_and_nothing_is_taken_out(
+    settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
+) -> None:
+    """Even with replace: a refusal changes nothing, and says which command is meant."""
+
+    async def scenario() -> None:
+        async with started(settings) as gateway:
+            conductor = gateway.conductor
+            await release(tools, settings, conductor, 1)
+            await conductor.submit(intent(2, policy=RolloutPolicy(steps=(0.5,), step_requests=10**6)))
+            await settle(tools, settings, conductor, State.CANARY)
+            with pytest.raises(ConflictError, match="lastgood rollback m"):
+                await conductor.submit(intent(1, replace=True))
+            running = conductor.book.held["m"].state.running
+            assert running is not None
+            assert pins[2] == running.candidate
+
+    run(scenario)
+
+
+def test_a_first_version_that_is_replaced_while_it_soaks_pages_nobody_and_can_be_vouched_for(
+    settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
+) -> None:
+    """It stays as the baseline; if it is live again later, a person may let it be stable."""
+
+    async def scenario() -> None:
+        async with started(settings) as gateway:
+            conductor = gateway.conductor
+            await conductor.submit(intent(1, policy=RolloutPolicy(soak_requests=10**6)))
+            await settle(tools, settings, conductor, State.SOAKING)
+            await conductor.submit(intent(2, policy=RolloutPolicy(steps=(0.5,), step_requests=10**6), replace=True))
+            await settle(tools, settings, conductor, State.CANARY)
+            await conductor.rollback("m", to=None, reason=Reason("person", "ada", "no good", tombstone=False))
+            assert {"1"} == set(await ask(tools, settings, 5))
+            state = await conductor.promote("m", actor="ada", why="it served well")
+            assert pins[1] == state.stable
+        with Registry.open(settings, writer="test") as registry:
+            assert [] == [event for event in registry.events(model="m") if event.kind == "page"]
+            assert pins[1].digest == registry.aliases("m")["stable"].digest
+
+    run(scenario)
+
+
+def test_a_damaged_live_version_is_unavailable_and_the_gateway_not_ready(
+    settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
+) -> None:
+    """One flipped bit while the gateway was down: 503 with a sentence, and health says no."""
+
+    async def scenario() -> None:
+        async with started(settings) as gateway:
+            await release(tools, settings, gateway.conductor, 1)
+        with Registry.open(settings, writer="test") as registry:
+            (model,) = [entry for entry in registry.content(pins[1].digest).files if entry.path == "model.onnx"]
+        stored = next((settings.home / "registry" / "files").rglob(f"{model.sha256[2:]}*"))
+        data = bytearray(stored.read_bytes())
+        data[len(data) // 2] ^= 1
+        stored.chmod(0o644)
+        stored.write_bytes(bytes(data))
+        async with started(settings) as gateway, tools.connect(settings.port_rest) as client:
+            assert 503 == (await client.infer([1.0, 2.0, 3.0])).status
+            assert 503 == (await client.get("/v2/health/ready")).status
+            assert "model.onnx" in str(gateway.conductor.book.held["m"].reason)
+
+    run(scenario)

@@ -4,6 +4,7 @@ The command line: words in, exit code out.
 Commands are registered by name and imported when they are called, so that ``lastgood --help`` answers at once.
 """
 
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from lastgood import __version__
 from lastgood.errors import LastgoodError
 
 INTERRUPTED = 130
+# What a person can mend about a disk; every other error of the system is a bug here.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 # Command, where its function is, what it does; grouped as the help shows them.
 COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -99,6 +102,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # The reader has seen enough (`| head`); Python would complain once more at exit.
         sys.stdout = None
         return 0
+    except OSError as exc:
+        if exc.errno not in _UNWRITABLE:
+            raise
+        where = f" {exc.filename}" if exc.filename else ""
+        _complain(f"{exc.strerror}:{where}. Make room or get the right to write there, or set LASTGOOD_HOME to another folder.", "system")
+        return 7
     return result if isinstance(result, int) else 0
 
 

@@ -1,6 +1,7 @@
 """``lastgood deploy``."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -31,13 +32,12 @@ def deploy(
         strategy: canary: step by step beside the live version; direct: most of the traffic at once, the live version keeps a tenth.
         wait: When to return: at once, when it carries the traffic (soaking began), or when it is stable.
         wait_seconds: How long to wait at most; then exit code 7 says how far it came.
-        replace: Take a rollout that is running out first.
+        replace: Take the candidate of a running rollout out first; one that has nothing beside it stays, as the baseline.
         dry_run: Say what would be done, and do nothing.
         json: Write JSON.
     """
     from lastgood.cli.output import note, print_json, print_line
     from lastgood.cli.person import who
-    from lastgood.cli.routes import tell_progress
     from lastgood.pipelines.deploy import await_rollout, find_policy
     from lastgood.registry.registry import Registry
     from lastgood.serving.client import Control
@@ -54,7 +54,7 @@ def deploy(
         return
     with Control(settings) as control:
         state = control.deploy(
-            f"{version.model}@{version.number}",
+            f"{version.model}@{version.digest}",
             strategy=strategy,
             policy=policy.model_dump(mode="json"),
             actor=who(),
@@ -62,10 +62,28 @@ def deploy(
             replace=replace,
         )
         if wait != "no":
-            state = await_rollout(
-                control, version.model, state["rollout"]["id"], until=wait, seconds=wait_seconds, tell=lambda s: note(tell_progress(s))
-            )
+            state = await_rollout(control, version.model, state["rollout"]["id"], until=wait, seconds=wait_seconds, tell=_teller())
     if json:
         print_json(state)
     else:
         print_line(f"{version} {state['rollout']['state']}")
+
+
+def _teller() -> Callable[[Mapping[str, Any]], None]:
+    """Give what tells each stage once, and once what a rollout without requests waits for."""
+    from lastgood.cli.output import note
+    from lastgood.cli.routes import tell_progress
+
+    told: set[object] = set()
+
+    def tell(state: Mapping[str, Any]) -> None:
+        progress, rollout = state["progress"], state["rollout"]
+        stage = (rollout["state"], rollout["step"], rollout["suspected"])
+        if stage not in told:
+            told.add(stage)
+            note(tell_progress(state))
+        if progress and not progress["requests"] and progress["seconds"] > 5 and "idle" not in told:
+            told.add("idle")
+            note("no requests yet: nothing is promoted without (lastgood release has --traffic evaluation)")
+
+    return tell

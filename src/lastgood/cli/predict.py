@@ -34,6 +34,8 @@ def _read(file: Path, specs: dict[str, Any]) -> list[dict[str, Any]]:
 
     from lastgood.errors import UsageError
 
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}; expected .npz or .json with an array for each of: {', '.join(specs)}.")
     try:
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:
@@ -41,7 +43,10 @@ def _read(file: Path, specs: dict[str, Any]) -> list[dict[str, Any]]:
         elif file.suffix == ".json":
             import msgspec
 
-            given = {name: np.array(value) for name, value in msgspec.json.decode(file.read_bytes(), type=dict[str, Any]).items()}
+            value = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+            if value.keys() == {"inputs"} and "inputs" not in specs:
+                return list(value["inputs"])  # a whole request, as curl would send it
+            given = {name: np.array(own) for name, own in value.items()}
         else:
             raise UsageError(
                 f"{file.name} ends with {file.suffix!r}; expected .npz or .json with an array for each of: {', '.join(specs)}."

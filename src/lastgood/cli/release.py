@@ -40,13 +40,16 @@ def release(
         traffic: evaluation sends the evaluation rows as requests, labelled so in the metrics.
         wait: When to return: when it carries the traffic (soaking began), or when it is stable.
         wait_seconds: How long to wait for that at most; then exit code 7 says how far it came.
-        replace: Withdraw a rollout that is running.
+        replace: Take the candidate of a running rollout out first; one that has nothing beside it stays, as the baseline.
         dry_run: Say what would be done, and do nothing.
         json: Write JSON.
     """
     from lastgood.cli.output import note, print_json
+    from lastgood.cli.routes import tell_progress
     from lastgood.flows.local import prefect_settings
+    from lastgood.pipelines.deploy import find_policy
     from lastgood.pipelines.find import find_pipeline
+    from lastgood.pipelines.gate_settings import read_gate
     from lastgood.pipelines.parameters import join_parameters, parse_overrides
     from lastgood.serving.client import Control
     from lastgood.settings import load_settings
@@ -57,13 +60,19 @@ def release(
     found = find_pipeline(settings, model)  # a person's mistake is told before anything starts
     overrides = parse_overrides(set_ or [])
     parameters = join_parameters(found.pipeline.parameters, overrides)
+    find_policy(settings, model)
+    own = settings.models.get(model)
+    read_gate(found.pipeline.gate, own.gate if own else {}, model=model)
     if dry_run:
         rest = f", register and deploy ({strategy})" if deploy else " and register"
         note(f"would train {model} from {found.file} with {parameters}, compress, gate{rest}")
         return
     if deploy:
         with Control(settings) as control:
-            control.ping()  # before minutes of training, not after
+            # Before minutes of training, not after.
+            running = next((tell_progress(s) for s in control.routes() if s["model"] == model and s["progress"]), None)
+        if running and not replace:
+            note(f"{running}. Unless that ends first, this release is registered and not deployed (--replace takes it out).")
     variables = prefect_environment(settings)
     Path(variables["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder of it only
     if Stack(settings.home).running("prefect") is None:

@@ -45,4 +45,4 @@ def rollback(
     if json:
         print_json(state)
     else:
-        print_line(f"{model}@{state['live']['number']} serves again ({state['live']['digest'][:19]})")
+        print_line(f"{model}@{state['live']['number']} serves {'now' if to else 'again'} ({state['live']['digest'][:19]})")

@@ -49,6 +49,8 @@ def print_routes(found: list[dict[str, Any]]) -> None:
 def tell_progress(state: Mapping[str, Any]) -> str:
     """Say in a few words where a model's rollout stands and what it waits for."""
     rollout, progress = state["rollout"], state["progress"]
+    if state["reason"] and not all(lane["ready"] for lane in state["lanes"]):
+        return f"not up: {state['reason']}"
     if state["frozen"]:
         return f"frozen: {state['frozen']}"
     if rollout is None:

@@ -12,9 +12,9 @@ def status(*, json: Json = False) -> None:
     Args:
         json: Write JSON.
     """
-    from lastgood.cli.output import print_json, print_table
+    from lastgood.cli.output import note, print_json, print_table
     from lastgood.cli.routes import print_routes
-    from lastgood.serving.client import Control, GatewayAwayError
+    from lastgood.serving.client import Control, ForeignGatewayError, GatewayAwayError
     from lastgood.settings import load_settings
     from lastgood.stack.processes import Stack
     from lastgood.stack.services import build_services
@@ -29,7 +29,9 @@ def status(*, json: Json = False) -> None:
         with Control(settings) as control:
             routes = control.routes()
     except GatewayAwayError:
-        pass
+        pass  # the table says so
+    except ForeignGatewayError as exc:
+        note(str(exc))
     if json:
         print_json({"services": running, "routes": routes})
         return

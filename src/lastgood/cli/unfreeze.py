@@ -17,5 +17,6 @@ def unfreeze(model: str, /, *, why: Why) -> None:
     from lastgood.settings import load_settings
 
     with Control(load_settings()) as control:
+        was = control.state(model)["frozen"]
         control.unfreeze(model, actor=who(), why=why)
-    print_line(f"{model} takes releases again")
+    print_line(f"{model} takes releases again" if was else f"{model} was not frozen")

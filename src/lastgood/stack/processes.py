@@ -83,6 +83,7 @@ class Stack:
         self._folder.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{service.name}.log"
+        before = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             process = subprocess.Popen(
                 service.command,
@@ -102,7 +103,7 @@ class Stack:
             if code is not None or time.monotonic() > deadline:
                 self.stop(service.name)
                 what = f"ended with exit code {code}" if code is not None else f"did not answer within {service.start_seconds:.0f} s"
-                raise StartFailedError(f"{service.name} {what}. The end of {log}:\n{_tail(log)}")
+                raise StartFailedError(f"{service.name} {what}. The end of {log}:\n{_tail(log, before)}")
             time.sleep(_POLL_SECONDS)
         # The command ends before the service does; without this, Python would warn that nobody waited for it.
         process.returncode = 0
@@ -149,6 +150,7 @@ def check_port(port: int, purpose: str) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _tail(log: Path) -> str:
-    lines = log.read_text("utf-8", "replace").splitlines()[-_TAIL_LINES:]
+def _tail(log: Path, offset: int) -> str:
+    """Give the last lines that were written after an offset, bytes."""
+    lines = log.read_bytes()[offset:].decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
     return "\n".join(f"  {line[:200]}" for line in lines) or "  (empty)"
