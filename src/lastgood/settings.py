@@ -9,7 +9,6 @@ import hashlib
 import ipaddress
 import os
 import tomllib
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +62,7 @@ class Settings(BaseSettings):
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
 
-    @cached_property
+    @property
     def database_url(self) -> str:
         """The catalogue's URL: the one set, or SQLite under home."""
         return self.database or f"sqlite:///{self.home / 'registry' / 'catalogue.db'}"
