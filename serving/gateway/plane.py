@@ -6,7 +6,6 @@ assignment.
 """
 
 import asyncio
-import ipaddress
 import itertools
 import secrets
 from typing import Final
@@ -24,6 +23,7 @@ from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.gateway.protocol import Codec
 from lastgood.serving.gateway.route import Lane, Route, Tally
 from lastgood.serving.gateway.router import Router, find_status
+from lastgood.settings import is_loopback
 
 HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
 
@@ -44,7 +44,7 @@ class DataPlane:
         Raises:
             OpenAddressError: The address is not loopback and there is no token.
         """
-        if token is None and not _is_loopback(host):
+        if token is None and not is_loopback(host):
             raise OpenAddressError(f"{host} can be reached from other machines: set token_file, or listen on 127.0.0.1.")
         self.routes: dict[str, Route] = {}
         self.pools: dict[tuple[str, int], ReplicaPool] = {}
@@ -233,10 +233,3 @@ def _refuse(error: LastgoodError) -> Response:
 
 def _lanes(route: Route) -> list[Lane]:
     return [route.main] if route.candidate is None else [route.main, route.candidate]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -117,7 +117,7 @@ def load_settings(start: Path | None = None) -> Settings:
         raise ConfigurationError(_explain(exc, path)) from exc
     # Environment variables are relative to where the command runs, the file's values to the file.
     base = Path.cwd() if "LASTGOOD_HOME" in os.environ else project
-    if settings.token_file is None and not _is_loopback(settings.host):
+    if settings.token_file is None and not is_loopback(settings.host):
         raise ConfigurationError(f"host = {settings.host!r} can be reached from other machines: set token_file too, or use 127.0.0.1.")
     return settings.model_copy(update={"home": (base / settings.home).resolve()})
 
@@ -131,7 +131,8 @@ def _check_names(values: dict[str, Any]) -> None:
         raise ConfigurationError(f"{', '.join(unknown)} is no setting; expected some of: {', '.join(sorted(known))}.")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -147,4 +148,4 @@ def _explain(exc: ValidationError, path: Path) -> str:
     return f"Settings from {path.name} and LASTGOOD_… variables are not valid: {'; '.join(lines)}. Known settings: {names}."
 
 
-__all__ = ["PROJECT_FILE", "ModelSettings", "Settings", "find_project", "load_settings"]
+__all__ = ["PROJECT_FILE", "ModelSettings", "Settings", "find_project", "is_loopback", "load_settings"]
