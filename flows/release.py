@@ -13,6 +13,7 @@ from lastgood.flows.steps import deploy as deploy_version
 from lastgood.flows.steps import gate, make, prepare, register_version
 from lastgood.pipelines.child import read_fingerprint
 from lastgood.pipelines.run import Run, open_run
+from lastgood.pipelines.tag import check_taggable
 from lastgood.serving.client import Control
 from lastgood.settings import load_settings
 
@@ -29,6 +30,7 @@ def release(
     wait: Annotated[Literal["live", "stable"], Field(description="Until it carries the traffic, or is stable")] = "live",
     wait_seconds: Annotated[float, Field(gt=0, description="For how long at most")] = 900.0,
     replace: Annotated[bool, Field(description="Withdraw a rollout that is running")] = False,  # noqa: FBT002 - a flow's parameter
+    tag: Annotated[bool, Field(description="Tag the commit with the version's name and digest")] = False,  # noqa: FBT002 - a flow's parameter
 ) -> dict[str, Any]:
     """
     Release a model: train, compress, gate, register, and roll out while the judge watches.
@@ -45,6 +47,8 @@ def release(
         _ask_gateway(model)
     folder = prepare(model, overrides or {}, seed, why)
     run = open_run(load_settings(), Path(folder))
+    if tag:
+        check_taggable(run)
     trained = train_key(run, read_fingerprint(run))
     _make(run, "train", trained)
     _make(run, "compress", compress_key(run, trained))
@@ -53,7 +57,7 @@ def release(
         gate(folder)
     finally:
         show_gate(run)
-    version = register_version(folder)
+    version = register_version(folder, tag=tag)
     rollout = None
     if deploy:
         rollout = deploy_version(folder, version, strategy=strategy, traffic=traffic, wait=wait, wait_seconds=wait_seconds, replace=replace)

@@ -14,6 +14,7 @@ from lastgood.pipelines.gate import VERDICT, GateVerdict
 from lastgood.pipelines.progress import Progress
 from lastgood.pipelines.register import register
 from lastgood.pipelines.run import Run, create_run, open_run
+from lastgood.pipelines.tag import tag_commit
 from lastgood.pipelines.traffic import EvaluationTraffic
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import Control
@@ -54,11 +55,13 @@ def gate(folder: str) -> dict[str, Any]:
 
 
 @task(retries=3, retry_delay_seconds=[1, 3, 9], retry_condition_fn=_is_transient, task_run_name="register")
-def register_version(folder: str) -> dict[str, Any]:
-    """Make the file an immutable version; the same content twice is one version, so this may be tried again."""
+def register_version(folder: str, *, tag: bool) -> dict[str, Any]:
+    """Make the file an immutable version; the same content twice is one version, and the same tag one tag, so this may be tried again."""
     run = open_run(load_settings(), folder)
     with Registry.open(run.settings, writer="cli") as registry:
         version = register(run, registry, report_progress())
+    if tag:
+        tag_commit(run, version)
     return {"model": version.model, "number": version.number, "digest": version.digest, "new": version.new}
 
 

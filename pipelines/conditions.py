@@ -59,6 +59,8 @@ class Measurements:
         agreement: Share of rows with the float32 file's label.
         p95_seconds: One row at a time on this host.
         bytes: The file's size.
+        commit: What the run was made from; None outside git.
+        dirty: Whether files differed from that commit.
         live: Name of the live version; None at the first release.
         paired: Against the live version; None where it could not answer.
         live_problem: Why it could not.
@@ -71,6 +73,8 @@ class Measurements:
     agreement: float
     p95_seconds: float
     bytes: int
+    commit: str | None = None
+    dirty: bool | None = None
     live: str | None = None
     paired: Paired | None = None
     live_problem: str = ""
@@ -90,6 +94,7 @@ def examine(settings: GateSettings, measured: Measurements) -> tuple[Condition, 
         *_examine_compression(settings, measured),
         *_examine_live(settings, measured),
         *_examine_limits(settings, measured),
+        *_examine_commit(settings, measured),
     )
 
 
@@ -181,6 +186,18 @@ def _examine_limits(settings: GateSettings, measured: Measurements) -> Iterator[
         yield _limit("p95", measured.p95_seconds, settings.max_p95_seconds, lambda value: f"{value * 1e6:.0f} µs")
     if settings.max_bytes is not None:
         yield _limit("size", float(measured.bytes), float(settings.max_bytes), lambda value: f"{value / 1024:.1f} KiB")
+
+
+def _examine_commit(settings: GateSettings, measured: Measurements) -> Iterator[Condition]:
+    if not settings.clean_tree:
+        return
+    if measured.commit is None:
+        sentence = "The run was made outside git: there is no commit it could be made from again."
+        yield Condition("clean tree", "no data", required=True, asked=None, measured=None, sentence=sentence)
+        return
+    changed = "with changes on top of" if measured.dirty else "exactly from"
+    sentence = f"Made {changed} commit {measured.commit[:12]}."
+    yield Condition("clean tree", "failed" if measured.dirty else "passed", required=True, asked=None, measured=None, sentence=sentence)
 
 
 def _floor(name: str, score: Score, floor: float, *, why: str = "", strictly: bool = False) -> Condition:

@@ -18,14 +18,15 @@ from lastgood.pipelines.errors import GateRefusedError
 from lastgood.pipelines.evaluation import Evaluation, answer, load_evaluation, split_by_set
 from lastgood.pipelines.noninferiority import compare_answers
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress
-from lastgood.pipelines.run import Run
+from lastgood.pipelines.run import Run, RunFacts
 from lastgood.pipelines.train import EVALUATION, MODEL
 from lastgood.registry.registry import Registry
 from lastgood.render import Table
 from lastgood.runtime import open_session, read_signature
 
 STEP = "gate"
-VERDICT, REPORT, JUNIT = "gate/verdict.json", "gate/report.html", "gate/junit.xml"
+VERDICT, REPORT, JUNIT, SUMMARY = "gate/verdict.json", "gate/report.html", "gate/junit.xml", "gate/report.md"
+REPORTS = (REPORT, JUNIT, SUMMARY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def gate(run: Run, on_progress: OnProgress = ignore_progress, *, live: LiveModel
         StepOrderError: It is not compressed.
         GateRefusedError: A required condition failed or had no data; everything is written nevertheless.
     """
-    from lastgood.pipelines.gate_report import write_junit, write_report
+    from lastgood.pipelines.gate_report import write_junit, write_report, write_summary
 
     compressed = run.read(COMPRESS_RESULT, CompressResult, step=COMPRESS)
     evaluation = load_evaluation(run.folder / EVALUATION)
@@ -90,7 +91,7 @@ def gate(run: Run, on_progress: OnProgress = ignore_progress, *, live: LiveModel
     on_progress(Progress(STEP, "measuring latency", 0.4))
     latency = measure_interleaved({"file": file}, evaluation.row, input_name=run.found.pipeline.input_name)["file"]
     on_progress(Progress(STEP, "comparing with the live version" if live else "nothing is live to compare with", 0.7))
-    measured = _measure(evaluation, labels, fp32, file=file, p95_seconds=latency.p95_seconds, live=live)
+    measured = _measure(evaluation, labels, fp32, file=file, p95_seconds=latency.p95_seconds, live=live, facts=run.facts)
     conditions = examine(run.gate_settings, measured)
     verdict = GateVerdict(
         passed=passes(conditions),
@@ -104,6 +105,7 @@ def gate(run: Run, on_progress: OnProgress = ignore_progress, *, live: LiveModel
     )
     run.write(VERDICT, verdict)
     write_junit(verdict, run, run.folder / JUNIT)
+    write_summary(verdict, run, compressed, run.folder / SUMMARY)
     on_progress(Progress(STEP, "writing the report", 0.85))
     write_report(verdict, run, compressed, measured, count_confusion(evaluation.y, labels), run.folder / REPORT)
     on_progress(Progress(STEP, "passed" if verdict.passed else "refused", 1.0))
@@ -133,7 +135,9 @@ def count_confusion(expected: Array, answered: Array) -> Array:
     return counts
 
 
-def _measure(evaluation: Evaluation, labels: Array, fp32: Array, *, file: Path, p95_seconds: float, live: LiveModel | None) -> Measurements:
+def _measure(
+    evaluation: Evaluation, labels: Array, fp32: Array, *, file: Path, p95_seconds: float, live: LiveModel | None, facts: RunFacts
+) -> Measurements:
     right = labels == evaluation.y
     paired, problem = None, ""
     if live is not None:
@@ -150,6 +154,8 @@ def _measure(evaluation: Evaluation, labels: Array, fp32: Array, *, file: Path, 
         agreement=float((labels == fp32).mean()),
         p95_seconds=p95_seconds,
         bytes=file.stat().st_size,
+        commit=facts.commit,
+        dirty=facts.dirty,
         live=live.name if live else None,
         paired=paired,
         live_problem=problem,

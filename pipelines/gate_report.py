@@ -8,6 +8,7 @@ from lastgood.pipelines.compress import tabulate as tabulate_variants
 from lastgood.pipelines.conditions import Measurements
 from lastgood.pipelines.data import Array
 from lastgood.pipelines.gate import GateVerdict
+from lastgood.pipelines.gate import tabulate as tabulate_gate
 from lastgood.pipelines.run import Run
 from lastgood.render import draw_bars, draw_matrix, draw_points, open_templates
 
@@ -31,6 +32,15 @@ def write_junit(verdict: GateVerdict, run: Run, file: Path) -> None:
         ET.SubElement(case, "system-out").text = own.sentence
     ET.indent(suite)
     file.write_bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
+
+
+def write_summary(verdict: GateVerdict, run: Run, compressed: CompressResult, file: Path) -> None:
+    """Write the answer and what was tried as Markdown, short enough for a comment on a pull request."""
+    facts = run.facts
+    beside = f"beside {verdict.live}" if verdict.live else "the first release"
+    commit = f", commit {facts.commit[:12]}{' with changes' if facts.dirty else ''}" if facts.commit else ""
+    head = f"### lastgood: {run.model}, {beside}\n\nRun {run.id}{commit}, seed {facts.seed}, recipe {compressed.chosen}.\n"
+    file.write_text("\n".join((head, tabulate_gate(verdict).to_markdown(), tabulate_variants(compressed).to_markdown())), "utf-8")
 
 
 def draw_variants(compressed: CompressResult) -> str:

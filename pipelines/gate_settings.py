@@ -25,6 +25,7 @@ class GateSettings(BaseModel):
     max_loss_vs_live: Ratio | None = Field(default=0.01, description="margin of non-inferiority to the live version; null asks for none")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of the comparison with the live version, one-sided")
     max_p95_seconds: float | None = Field(default=None, gt=0, description="of one row at a time on this host")
+    clean_tree: bool = Field(default=False, description="refuse a run whose files differed from its commit, or had none")
     max_bytes: int | None = Field(default=None, gt=0, description="size of the model's file")
 
 

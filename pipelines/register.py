@@ -88,6 +88,17 @@ def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_prog
     return version
 
 
+def read_registered(run: Run) -> str:
+    """
+    Give the reference of the version that a run registered.
+
+    Raises:
+        StepOrderError: It has registered none.
+    """
+    version = run.read(REGISTERED, dict[str, Any], step=STEP)
+    return f"{version['model']}@{version['digest']}"
+
+
 def write_golden(model: Path, evaluation: Evaluation, out: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """
     Write examples with the answers of the exact file, and give its inputs and outputs.

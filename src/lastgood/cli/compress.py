@@ -12,17 +12,16 @@ def compress(model: str, /, *, run: str | None = None, json: Json = False) -> No
 
     Args:
         model: The model's name.
-        run: Which run; default: the model's newest.
+        run: Which run, or the archive it came in; default: the model's newest.
         json: Write JSON.
     """
     from lastgood.cli.progress import ProgressView
+    from lastgood.pipelines.archive import hand_over
     from lastgood.pipelines.child import run_step
     from lastgood.pipelines.compress import COMPRESS_RESULT, CompressResult, tabulate
-    from lastgood.pipelines.run import open_model_run
     from lastgood.settings import load_settings
 
-    opened = open_model_run(load_settings(), model, run)
-    with ProgressView() as view:
+    with hand_over(load_settings(), model, run) as opened, ProgressView() as view:
         run_step(opened, "compress", view)
     result = opened.read(COMPRESS_RESULT, CompressResult, step="compress")
     if json:
@@ -30,4 +29,4 @@ def compress(model: str, /, *, run: str | None = None, json: Json = False) -> No
     else:
         table = tabulate(result)
         print_table(f"{table.title} of {opened.id}", table.columns, table.rows)
-        note(f"Next: lastgood gate {model} --run {opened.id}")
+        note(f"Next: lastgood gate {model} --run {run or opened.id}")

@@ -1,6 +1,7 @@
 """``lastgood deploy``."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -27,7 +28,7 @@ def deploy(
     Example: lastgood deploy digits@3 -m "new camera"
 
     Args:
-        ref: The version: digits@7, sha256:9f2c… .
+        ref: The version: digits@7, sha256:9f2c…, or the archive of the run that registered it.
         why: Why; kept in the record.
         strategy: canary: step by step beside the live version; direct: most of the traffic at once, the live version keeps a tenth.
         wait: When to return: at once, when it carries the traffic (soaking began), or when it is stable.
@@ -38,12 +39,17 @@ def deploy(
     """
     from lastgood.cli.output import note, print_json, print_line
     from lastgood.cli.person import who
+    from lastgood.pipelines.archive import is_archive, unpack
     from lastgood.pipelines.deploy import await_rollout, find_policy
+    from lastgood.pipelines.register import read_registered
     from lastgood.registry.registry import Registry
     from lastgood.serving.client import Control
     from lastgood.settings import load_settings
 
     settings = load_settings()
+    if is_archive(ref):
+        run = unpack(settings, Path(ref))
+        ref, why = read_registered(run), why or run.facts.why
     with Registry.open(settings, writer="cli") as registry:
         version = registry.resolve(ref)
     policy = find_policy(settings, version.model)

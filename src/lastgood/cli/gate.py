@@ -1,10 +1,13 @@
 """``lastgood gate``."""
 
+import shutil
+from pathlib import Path
+
 from lastgood.cli.flags import Json
 from lastgood.cli.output import note, print_json, print_table
 
 
-def gate(model: str, /, *, run: str | None = None, json: Json = False) -> None:
+def gate(model: str, /, *, run: str | None = None, report_dir: Path | None = None, json: Json = False) -> None:
     """
     Test a run's model and say whether it may be released; exit code 3 when it may not.
 
@@ -12,23 +15,27 @@ def gate(model: str, /, *, run: str | None = None, json: Json = False) -> None:
 
     Args:
         model: The model's name.
-        run: Which run; default: the model's newest.
+        run: Which run, or the archive it came in; default: the model's newest.
+        report_dir: Write junit.xml, report.html and report.md there too, whatever the answer.
         json: Write JSON.
     """
     from lastgood.cli.progress import ProgressView
+    from lastgood.pipelines.archive import hand_over
     from lastgood.pipelines.child import run_step
     from lastgood.pipelines.errors import GateRefusedError
-    from lastgood.pipelines.gate import REPORT, VERDICT, GateVerdict, tabulate
-    from lastgood.pipelines.run import open_model_run
+    from lastgood.pipelines.gate import REPORT, REPORTS, VERDICT, GateVerdict, tabulate
     from lastgood.settings import load_settings
 
-    opened = open_model_run(load_settings(), model, run)
     refused: GateRefusedError | None = None
-    with ProgressView() as view:
+    with hand_over(load_settings(), model, run) as opened, ProgressView() as view:
         try:
             run_step(opened, "gate", view)
         except GateRefusedError as exc:
             refused = exc
+    if report_dir is not None:
+        report_dir.mkdir(parents=True, exist_ok=True)
+        for name in REPORTS:
+            shutil.copyfile(opened.folder / name, report_dir / Path(name).name)
     # A refusal is an answer: it is shown like one, then it decides the exit code.
     verdict = opened.read(VERDICT, GateVerdict, step="gate")
     if json:
@@ -40,4 +47,4 @@ def gate(model: str, /, *, run: str | None = None, json: Json = False) -> None:
     if refused is not None:
         raise refused
     if not json:
-        note(f"Next: lastgood register {model} --run {opened.id}")
+        note(f"Next: lastgood register {model} --run {run or opened.id}")

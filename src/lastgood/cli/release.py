@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from lastgood.cli.flags import DryRun, Json, WaitSeconds
+from lastgood.cli.flags import DryRun, Json, Tag, WaitSeconds
 
 
 def release(
@@ -22,6 +22,7 @@ def release(
     wait: Literal["live", "stable"] = "live",
     wait_seconds: WaitSeconds = 900.0,
     replace: Annotated[bool, Parameter(negative="")] = False,
+    tag: Tag = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -41,6 +42,7 @@ def release(
         wait: When to return: when it carries the traffic (soaking began), or when it is stable.
         wait_seconds: How long to wait for that at most; then exit code 7 says how far it came.
         replace: Take the candidate of a running rollout out first; one that has nothing beside it stays, as the baseline.
+        tag: Tag the commit with the version's name, annotated with its digest; needs a tree without changes.
         dry_run: Say what would be done, and do nothing.
         json: Write JSON.
     """
@@ -95,6 +97,7 @@ def release(
                 wait=wait,
                 wait_seconds=wait_seconds,
                 replace=replace,
+                tag=tag,
             )
     if json:
         print_json(result)

@@ -1,5 +1,6 @@
 """``lastgood train``."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -31,11 +32,13 @@ def train(
         set_: A parameter, NAME=VALUE; may be given several times.
         seed: Of everything random; default: the model's next version number.
         why: Why; kept in the record.
-        run: Train this run again, with its own parameters and seed; default: a new one.
+        run: Train this run again, with its own parameters and seed; or a FILE that a new run is written to, as an archive for the
+            steps that follow elsewhere; default: a new run.
         json: Write JSON.
     """
     from lastgood.cli.progress import ProgressView
     from lastgood.errors import UsageError
+    from lastgood.pipelines.archive import is_archive, pack
     from lastgood.pipelines.child import run_step
     from lastgood.pipelines.parameters import parse_overrides
     from lastgood.pipelines.run import create_run, open_model_run
@@ -43,14 +46,17 @@ def train(
     from lastgood.settings import load_settings
 
     settings = load_settings()
-    if run is not None and (set_ or seed is not None or why):
+    archive = Path(run) if run is not None and is_archive(run) else None
+    if archive is None and run is not None and (set_ or seed is not None or why):
         raise UsageError(f"Run {run} has its own parameters, seed and reason; --set, --seed and -m are for a new run: leave --run away.")
-    if run is None:
+    if run is None or archive is not None:
         opened = create_run(settings, model, overrides=parse_overrides(set_ or []), seed=seed, why=why)
     else:
         opened = open_model_run(settings, model, run)
     with ProgressView() as view:
         run_step(opened, "train", view)
+    if archive is not None:
+        pack(opened, archive)
     result = opened.read(RESULT, TrainResult, step="train")
     for warning in result.warnings:
         note(warning)
@@ -58,7 +64,7 @@ def train(
         print_json({"run": opened.id, "folder": opened.folder, "result": result})
     else:
         print_fields(f"Trained {opened.id}", _list_fields(result))
-        note(f"Next: lastgood compress {model} --run {opened.id}")
+        note(f"Next: lastgood compress {model} --run {archive or opened.id}")
 
 
 def _list_fields(result: "TrainResult") -> list[tuple[str, str]]:
