@@ -36,9 +36,13 @@ setup: .venv/.ready ## create the virtual environment and install into it
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
+.venv/.ready-ci: tools/ci-checkers/package.json | .venv/.ready-dev
+	@tools/ci-checkers/install .venv/ci-checkers
+	@touch $@
+
 test: system check tests ## format, lint, types, import contracts and every test
 
-quick: check ## the two-minute part of it
+quick: check .venv/.ready-ci ## the two-minute part of it
 	$(BIN)/python -m pytest -q -m "not slow and not system"
 
 check: .venv/.ready-dev
@@ -47,7 +51,7 @@ check: .venv/.ready-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-tests: .venv/.ready-dev
+tests: .venv/.ready-dev .venv/.ready-ci
 	$(BIN)/python -m pytest --durations=15
 
 format: .venv/.ready-dev ## format and fix what can be fixed

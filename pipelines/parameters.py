@@ -58,13 +58,13 @@ def _named(default: Any) -> str:
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
     """
-    Split ``name=value`` texts; of one name given twice, the last counts.
+    Split ``name=value`` texts, or several in one with a line each, as CI servers hand them over; of one name given twice, the last counts.
 
     Raises:
         ParameterError: A text without ``=`` or without a name.
     """
     split = {}
-    for text in texts:
+    for text in (line for own in texts for line in own.splitlines() or [own] if line.strip() or not own.strip()):
         name, sign, value = text.partition("=")
         if not sign or not name.strip():
             raise ParameterError(f"--set {text!r} is no parameter; expected NAME=VALUE, such as --set epochs=5.")

@@ -32,6 +32,11 @@ def read_author(project: Path) -> str:
     return _git(project, "config", "user.name") or _account()
 
 
+def read_origin(project: Path) -> str:
+    """Give the address of git's remote ``origin``; empty where there is none."""
+    return _git(project, "remote", "get-url", "origin")
+
+
 def read_libraries() -> dict[str, str]:
     """Give the versions of the installed libraries that decide what a training gives."""
     found = {}

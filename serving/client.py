@@ -125,9 +125,9 @@ class Control:
             state = self._ask("GET", f"/rollouts/{model}", params={"wait": f"{wait:.3f}", "after": str(state["change"])})
             yield state
 
-    def rollback(self, model: str, *, to: str | None, keep: bool, actor: str, why: str) -> dict[str, Any]:
-        """Take out the candidate, else the live version; give the model's state."""
-        return self._ask("POST", f"/rollouts/{model}/rollback", {"to": to, "keep": keep, "actor": actor, "why": why})
+    def rollback(self, model: str, *, to: str | None, keep: bool, actor: str, why: str, only: str | None = None) -> dict[str, Any]:
+        """Take out the candidate, else the live version; with ``only``, the candidate with that digest or nothing. Give the state."""
+        return self._ask("POST", f"/rollouts/{model}/rollback", {"to": to, "keep": keep, "actor": actor, "why": why, "only": only})
 
     def promote(self, model: str, *, actor: str, why: str) -> dict[str, Any]:
         """End a rollout early as stable."""

@@ -1,12 +1,15 @@
 """Configuration files for Prometheus and Alertmanager, written for one gateway."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lastgood.monitoring.signals import names
+from lastgood.monitoring.signals.people import INHIBITIONS, build_people
 from lastgood.monitoring.signals.rules import build_rules
+from lastgood.oncall import OnCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,8 @@ class Signals:
     gateway: str
     alertmanager: str
     interval_seconds: float = 1.0
-    token_file: Path | None = None
+    token_file: Path | None = None  # as Prometheus and Alertmanager see it
+    oncall: OnCall = field(default_factory=OnCall)
 
     @property
     def window(self) -> str:
@@ -39,12 +43,12 @@ def write_configuration(folder: Path, signals: Signals) -> None:
 
 def rules(signals: Signals) -> dict[str, Any]:
     """Give the rule file."""
-    return {"groups": [{"name": "lastgood", "rules": [rule.to_yaml() for rule in build_rules(signals.window)]}]}
+    return {"groups": [{"name": "lastgood", "rules": [rule.to_yaml(signals.oncall.runbooks) for rule in build_rules(signals.window)]}]}
 
 
 def prometheus(signals: Signals) -> dict[str, Any]:
     """Give Prometheus' configuration; the rule file lies beside it."""
-    scrape: dict[str, Any] = {"job_name": "lastgood", "static_configs": [{"targets": [signals.gateway]}]}
+    scrape: dict[str, Any] = {"job_name": names.JOB, "static_configs": [{"targets": [signals.gateway]}]}
     if signals.token_file is not None:
         scrape["authorization"] = {"credentials_file": str(signals.token_file)}
     interval = _duration(signals.interval_seconds)
@@ -58,22 +62,28 @@ def prometheus(signals: Signals) -> dict[str, Any]:
 
 def alertmanager(signals: Signals) -> dict[str, Any]:
     """
-    Give Alertmanager's configuration: every alert goes to the gateway, at once.
+    Give Alertmanager's configuration: every alert goes to the gateway, at once; to people by severity and after a while.
 
     Alertmanager re-sends what still fires; the gateway takes each alert as a level, so that does no harm.
     """
     webhook: dict[str, Any] = {"url": f"http://{signals.gateway}/alerts", "send_resolved": True}
     if signals.token_file is not None:
         webhook["http_config"] = {"authorization": {"credentials_file": str(signals.token_file)}}
+    routes, receivers = build_people(signals.oncall)
+    route: dict[str, Any] = {
+        "receiver": "lastgood",
+        "group_by": ["alertname", "model", "version"],
+        "group_wait": "0s",
+        "group_interval": _duration(signals.interval_seconds),
+        "repeat_interval": "1m",
+    }
+    if routes:
+        # First and for everything; the root alone would get only what no other route takes.
+        route["routes"] = [{"receiver": "lastgood", "continue": True}, *routes]
     return {
-        "route": {
-            "receiver": "lastgood",
-            "group_by": ["alertname", "model", "version"],
-            "group_wait": "0s",
-            "group_interval": _duration(signals.interval_seconds),
-            "repeat_interval": "1m",
-        },
-        "receivers": [{"name": "lastgood", "webhook_configs": [webhook]}],
+        "route": route,
+        "inhibit_rules": [inhibition.to_yaml() for inhibition in INHIBITIONS],
+        "receivers": [{"name": "lastgood", "webhook_configs": [webhook]}, *receivers],
     }
 
 

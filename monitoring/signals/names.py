@@ -32,6 +32,7 @@ REPLICA_READY = Metric("lastgood_replica_ready", "gauge", "Whether a replica ver
 REPLICA_DEATHS = Metric("lastgood_replica_deaths_total", "counter", "Replicas that died without being told to.", _VERSION)
 
 ROUTE_SHARE = Metric("lastgood_route_share_ratio", "gauge", "Part of the model's requests a version gets.", _ROLE)
+ROUTE_SINCE = Metric("lastgood_route_since_timestamp_seconds", "gauge", "Unix time since when a version has been in the route.", _VERSION)
 ROUTE_GENERATION = Metric("lastgood_route_generation", "gauge", "Number of the model's route table.", ("model",))
 ROLLOUT_STATE = Metric("lastgood_rollout_state", "gauge", "1 for the state the model's rollout is in.", (*_VERSION, "state"))
 EVIDENCE = Metric("lastgood_rollout_evidence_log", "gauge", "Natural logarithm of the judge's e-value.", (*_VERSION, "kind"))
@@ -41,6 +42,14 @@ ALERTS = Metric("lastgood_alerts_total", "counter", "Alerts received, by what wa
 FROZEN = Metric("lastgood_frozen", "gauge", "Whether the model takes no release until a person unfreezes it.", ("model",))
 PAGES = Metric("lastgood_pages_total", "counter", "Times a person was needed: bad, and nothing to go back to; or frozen.", ("model",))
 UNRECORDED = Metric("lastgood_unrecorded_decisions", "gauge", "Withdrawals in the local journal that the shared record lacks.", ())
+# The label ``state`` of ROLLOUT_STATE, in the order a rollout goes through them.
+STATES = ("staged", "canary", "soaking", "stable", "withdrawn")
+BUILD_INFO = Metric("lastgood_build_info", "gauge", "1, with the release of lastgood that the gateway runs.", ("release",))
+
+# What Prometheus says itself, of its scrapes and of its rules.
+UP = "up"
+FIRING = "ALERTS"
+JOB = "lastgood"  # the name of the gateway's scrapes
 
 METRICS: tuple[Metric, ...] = (
     REQUESTS,
@@ -52,6 +61,7 @@ METRICS: tuple[Metric, ...] = (
     REPLICA_READY,
     REPLICA_DEATHS,
     ROUTE_SHARE,
+    ROUTE_SINCE,
     ROUTE_GENERATION,
     ROLLOUT_STATE,
     EVIDENCE,
@@ -61,4 +71,5 @@ METRICS: tuple[Metric, ...] = (
     FROZEN,
     PAGES,
     UNRECORDED,
+    BUILD_INFO,
 )

@@ -4,9 +4,12 @@ Alert rules, written from the table of metric names.
 Every rule has a label ``action``: ``rollback`` switches at once, ``compare`` makes the rollout careful, ``none`` only
 tells people. A rule that may roll back asks that no other version of the model suffers the same: then the version is
 not to blame.
+
+A new rule is an entry of `build_rules`, a page ``docs/runbooks/NAME.md`` and a case in tests/monitoring/test_rules.py;
+if it follows from another one, a line in `lastgood.monitoring.signals.people`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from lastgood.monitoring.signals import names
@@ -22,17 +25,21 @@ class Rule:
     severity: Literal["critical", "warning", "info"]
     action: Literal["rollback", "compare", "none"]
     summary: str
-    labels: dict[str, str] = field(default_factory=dict)
 
-    def to_yaml(self) -> dict[str, Any]:
-        """Give the form of a Prometheus rule file."""
+    def to_yaml(self, runbooks: str) -> dict[str, Any]:
+        """Give the form of a Prometheus rule file; ``runbooks`` is the folder or URL of the pages."""
         return {
             "alert": self.name,
             "expr": self.expression,
             "for": self.hold,
-            "labels": {"severity": self.severity, "action": self.action, **self.labels},
-            "annotations": {"summary": self.summary},
+            "labels": {"severity": self.severity, "action": self.action},
+            "annotations": {"summary": self.summary, "runbook_url": link_runbook(runbooks, self.name)},
         }
+
+
+def link_runbook(runbooks: str, name: str) -> str:
+    """Give where the page of an alert is."""
+    return f"{runbooks.rstrip('/')}/{name}.md"
 
 
 def _ratio(outcomes: str, window: str) -> str:
@@ -52,14 +59,18 @@ def _alone(condition: str) -> str:
     return f"({condition}) and on (model) (count by (model) ({condition}) == 1)"
 
 
+def _routed(condition: str) -> str:
+    """Keep only versions that get requests now: what was taken out a moment ago is still bad in the window."""
+    return f"({condition}) and on (model, version) (max by (model, version) ({names.ROUTE_SHARE.name}) > 0)"
+
+
 def build_rules(window: str = "10s") -> list[Rule]:
     """
     Give the rules.
 
     Args:
-        window: Over how long rates are taken; four scrapes or more.
+        window: Over how long the rates of rules that roll back are taken; three scrapes or more.
     """
-    share = f"max by (model, version) ({names.ROUTE_SHARE.name}) > 0"
     quantile = f"histogram_quantile(0.99, sum by (model, version, le) (rate({names.REQUEST_SECONDS.name}_bucket[{window}])))"
     return [
         Rule(
@@ -88,7 +99,7 @@ def build_rules(window: str = "10s") -> list[Rule]:
         ),
         Rule(
             "LastgoodErrorRatio",
-            f"{_ratio('failed|invalid|timeout', '1m')} > 0.05 {_often('failed|invalid|timeout', '1m')}",
+            _routed(f"{_ratio('failed|invalid|timeout', '1m')} > 0.05 {_often('failed|invalid|timeout', '1m')}"),
             "15s",
             "warning",
             "compare",
@@ -96,7 +107,7 @@ def build_rules(window: str = "10s") -> list[Rule]:
         ),
         Rule(
             "LastgoodLatency",
-            f"{quantile} > 1",
+            _routed(f"{quantile} > 1"),
             "15s",
             "warning",
             "compare",
@@ -104,7 +115,7 @@ def build_rules(window: str = "10s") -> list[Rule]:
         ),
         Rule(
             "LastgoodReplicaDown",
-            f"({names.REPLICA_READY.name} == 0) and on (model, version) ({share})",
+            _routed(f"{names.REPLICA_READY.name} == 0"),
             "10s",
             "critical",
             "none",
@@ -120,7 +131,7 @@ def build_rules(window: str = "10s") -> list[Rule]:
         ),
         Rule(
             "LastgoodGatewayDown",
-            'up{job="lastgood"} == 0',
+            f'{names.UP}{{job="{names.JOB}"}} == 0',
             "5s",
             "critical",
             "none",

@@ -16,7 +16,9 @@ from typing import Any
 
 import structlog
 
-from lastgood.errors import ConflictError, LastgoodError, NotFoundError, TombstonedError
+from lastgood.errors import ConfigurationError, ConflictError, LastgoodError, NotFoundError, TombstonedError
+from lastgood.serving.backends.choice import make_backend
+from lastgood.serving.backends.replica import Need
 from lastgood.serving.gateway.alerts import Alert, Ruling, rule, to_payload
 from lastgood.serving.gateway.book import Book, Held
 from lastgood.serving.gateway.installer import Installer
@@ -51,7 +53,9 @@ class Conductor:
         self.record = SharedRecord(settings)
         self.plane = plane
         self._journal = Journal(folder / "withdrawals.jsonl")
-        self.shelf = Shelf(self.record, plane, folder / "versions", program=program)
+        self.shelf = Shelf(
+            self.record, plane, folder / "versions", backend=make_backend(settings), program=program, generation=self.book.generation
+        )
         self._installer = Installer(settings, plane, self.shelf)
         self.withdrawals = Withdrawals(
             self.book, self.record, self._journal, self._installer, on_recorded=lambda held: self.book.spawn(self._warm(held))
@@ -67,6 +71,11 @@ class Conductor:
         states, self.book.vetoed = await self.record.load()
         self.book.held = {model: Held(state, generation) for model, (state, generation) in states.items()}
         self.withdrawals.apply_journal()
+        try:
+            await self.shelf.open(self._needs())
+        except ConfigurationError:
+            await self.close()
+            raise
         await asyncio.gather(*(self._bring_back(held) for held in self.book.held.values()))
         self.withdrawals.record_journal()
         self._watching = asyncio.create_task(self._watch.run())
@@ -81,6 +90,15 @@ class Conductor:
         await self.shelf.close()
         await self.record.close()
         self._journal.close()
+
+    def _needs(self) -> list[Need]:
+        """Give every version that the routes need and that may serve."""
+        return [
+            Need(model, pin.number, pin.digest, held.generation)
+            for model, held in self.book.held.items()
+            for pin in held.state.warm
+            if pin.digest not in self.book.vetoed
+        ]
 
     async def _bring_back(self, held: Held) -> None:
         model, split = held.state.model, held.state.split
@@ -161,7 +179,7 @@ class Conductor:
         await self._advance(held, EventKind.PROMOTE, held.state.running.id, actor=actor, why=why)
         return held.state
 
-    async def rollback(self, model: str, *, to: str | None, reason: Reason) -> ModelState:
+    async def rollback(self, model: str, *, to: str | None, reason: Reason, only: str | None = None) -> ModelState:
         """
         Take out the candidate of the running rollout, else the live version, because a person says so.
 
@@ -169,6 +187,7 @@ class Conductor:
             model: Which model.
             to: The version that shall serve instead; default: the fallback.
             reason: Who, why, and whether the version may come back.
+            only: Digest of the one candidate to take out; when no rollout of it runs, nothing is changed.
 
         Raises:
             ConflictError: There is nothing to take out, or nothing to go back to.
@@ -176,6 +195,8 @@ class Conductor:
         """
         held = self.book.known(model)
         bad = held.state.running.candidate if held.state.running else held.state.live
+        if only is not None and (held.state.running is None or held.state.running.candidate.digest != only):
+            return held.state
         if bad is None:
             raise ConflictError(f"{model} serves nothing; there is nothing to take out.")
         target = None

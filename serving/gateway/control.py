@@ -38,6 +38,7 @@ class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
     why: str
     to: str | None = None
     keep: bool = False
+    only: str | None = None
 
 
 class _Word(msgspec.Struct, forbid_unknown_fields=True):
@@ -121,9 +122,10 @@ class ControlPlane:
         return self._describe(model)
 
     async def rollback(self, request: Request) -> Response:
-        """Take out the candidate, else the live version."""
+        """Take out the candidate, else the live version; with ``only``, the candidate with that digest or nothing."""
         body, model = _read(request, _Rollback), request.params["model"]
-        await self._conductor.rollback(model, to=body.to, reason=Reason("person", body.actor, body.why, tombstone=not body.keep))
+        reason = Reason("person", body.actor, body.why, tombstone=not body.keep)
+        await self._conductor.rollback(model, to=body.to, reason=reason, only=body.only)
         return self._describe(model)
 
     async def promote(self, request: Request) -> Response:

@@ -2,16 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from lastgood.monitoring.signals import names
-from lastgood.serving.gateway.meters import Histogram, RoleMeter
+from lastgood.serving.gateway.meters import Histogram, Outcome, RoleMeter
 from lastgood.serving.gateway.pool import ReplicaPool
 
 _KEPT_VERSIONS = 16  # that serve no more: a last scrape must still see their counts
+_ANSWERED: Final[tuple[Outcome, ...]] = ("ok", "failed", "invalid", "timeout")
 _HISTOGRAMS: tuple[tuple[names.Metric, Callable[[RoleMeter], Histogram]], ...] = (
     (names.REQUEST_SECONDS, lambda meter: meter.request_seconds),
     (names.QUEUE_SECONDS, lambda meter: meter.queue_seconds),
@@ -66,6 +68,8 @@ class PlaneCollector(Collector):
         family = CounterMetricFamily(names.REQUESTS.name, names.REQUESTS.help, labels=names.REQUESTS.labels)
         for pool in pools:
             for role, meter in pool.meter.roles.items():
-                for (traffic, outcome), count in meter.requests.items():
+                # From zero on: an outcome that appears with its first event has no increase to alert on, and no line at zero.
+                zeros = {(traffic, outcome): 0 for traffic, _ in meter.requests for outcome in _ANSWERED}
+                for (traffic, outcome), count in (zeros | meter.requests).items():
                     family.add_metric((pool.model, str(pool.number), role, traffic, outcome), float(count))
         return family

@@ -1,17 +1,20 @@
 """The metrics of routes, rollouts and withdrawals, put together when Prometheus asks."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from lastgood import __version__
 from lastgood.monitoring.signals import names
 from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.describe import list_lanes
 from lastgood.serving.rollout.table import State
 
 CAUSES = ("judge", "alert", "person", "not-ready")
+RESULTS = ("rollback", "compare", "ignored")
 
 
 class RolloutCollector(Collector):
@@ -29,15 +32,19 @@ class RolloutCollector(Collector):
         unrecorded = _gauge(names.UNRECORDED)
         unrecorded.add_metric((), float(self._conductor.withdrawals.unrecorded))
         yield unrecorded
+        build = _gauge(names.BUILD_INFO)
+        build.add_metric((__version__,), 1.0)
+        yield build
 
     def _routes(self) -> Iterator[Family]:
-        share, generation = _gauge(names.ROUTE_SHARE), _gauge(names.ROUTE_GENERATION)
+        share, since, generation = _gauge(names.ROUTE_SHARE), _gauge(names.ROUTE_SINCE), _gauge(names.ROUTE_GENERATION)
         for model, held in self._conductor.book.held.items():
             generation.add_metric((model,), float(held.generation))
             for pin, role, part in list_lanes(held):
                 share.add_metric((model, str(pin.number), role), part)
-        yield share
-        yield generation
+                if (began := held.state.episodes.get(pin.digest)) is not None:
+                    since.add_metric((model, str(pin.number)), datetime.fromisoformat(began).timestamp())
+        yield from (share, since, generation)
 
     def _rollouts(self) -> Iterator[Family]:
         states, frozen = _gauge(names.ROLLOUT_STATE), _gauge(names.FROZEN)
@@ -64,9 +71,9 @@ class RolloutCollector(Collector):
             for cause in CAUSES:
                 withdrawals.add_metric((model, cause), float(tallies.get(("withdrawals", model, cause), 0)))
             pages.add_metric((model,), float(tallies.get(("pages", model), 0)))
-        for (kind, model, *rest), count in tallies.items():
-            if kind == "alerts":
-                alerts.add_metric((model, *rest), float(count))
+        for model in dict.fromkeys((*models, "unknown")):  # a model may have this name
+            for result in RESULTS:
+                alerts.add_metric((model, result), float(tallies.get(("alerts", model, result), 0)))
         yield from (withdrawals, pages, alerts)
 
 

@@ -10,12 +10,13 @@ import ipaddress
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from lastgood.errors import ConfigurationError
+from lastgood.oncall import OnCall
 from lastgood.refs import check_model_name
 
 PROJECT_FILE = "lastgood.toml"
@@ -30,6 +31,31 @@ class ModelSettings(BaseModel):
     pipeline: str | None = Field(default=None, description="FILE.py:Class below the project, or package.module:Class")
     gate: dict[str, Any] = Field(default_factory=dict, description="conditions, over the pipeline's own")
     rollout: dict[str, Any] = Field(default_factory=dict, description="rollout policy, over the pipeline's own")
+
+
+class DockerSettings(BaseModel):
+    """The ``[docker]`` table: where containers run, and what each replica may use."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: str = Field(default="lastgood-serve", min_length=1, description="image of a replica; the Dockerfile's target serve")
+    socket: str = Field(default="unix:///var/run/docker.sock", pattern=r"^unix://(/[^/]+)+$", description="the engine, on this machine")
+    memory_bytes: int = Field(default=1 << 30, ge=64 << 20, description="a replica that needs more is killed")
+    cpus: float = Field(default=1.0, ge=0.01)
+    pids: int = Field(default=128, ge=8, description="processes and threads")
+
+
+class JenkinsSettings(BaseModel):
+    """The ``[jenkins]`` table: the controller that `lastgood trigger jenkins` starts builds on, and where it finds this project."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = Field(default=None, description="of the controller, as it names itself")
+    user: str | None = Field(default=None, description="whose API token is in token_file or JENKINS_API_TOKEN")
+    token_file: Path | None = Field(default=None, description="file with the API token")
+    repository: str | None = Field(default=None, description="what the job checks out; default: git's remote origin")
+    branch: str = Field(default="main", pattern=r"^[\w][\w./-]*$", description="whose Jenkinsfile the job follows")
+    credentials: str | None = Field(default=None, description="id of the credentials in Jenkins that may read the repository")
 
 
 class Settings(BaseSettings):
@@ -47,7 +73,11 @@ class Settings(BaseSettings):
     port_prefect: Port = 4200
     port_prometheus: Port = 19090
     port_alertmanager: Port = 19093
+    backend: Literal["process", "docker"] = Field(default="process", description="what each replica is: a child process or a container")
+    docker: DockerSettings = Field(default_factory=DockerSettings, description="containers, where backend = 'docker'")
     models: dict[str, ModelSettings] = Field(default_factory=dict)
+    jenkins: JenkinsSettings = Field(default_factory=JenkinsSettings, description="where `lastgood trigger jenkins` starts builds")
+    oncall: OnCall = Field(default_factory=OnCall, description="whom to tell when something is wrong")
 
     @classmethod
     def settings_customise_sources(
@@ -73,14 +103,25 @@ class Settings(BaseSettings):
         return hashlib.sha256(self.database_url.encode()).hexdigest()[:16]
 
     @property
+    def address(self) -> str:
+        """The host as a URL has it: all addresses of a machine are its own loopback for a client there, IPv6 goes in brackets."""
+        try:
+            host = ipaddress.ip_address(self.host)
+        except ValueError:
+            return self.host
+        if host.is_unspecified:
+            host = ipaddress.ip_address("127.0.0.1" if host.version == 4 else "::1")
+        return str(host) if host.version == 4 else f"[{host}]"
+
+    @property
     def rest_url(self) -> str:
         """Where predictions are asked for."""
-        return f"http://{self.host}:{self.port_rest}"
+        return f"http://{self.address}:{self.port_rest}"
 
     @property
     def control_url(self) -> str:
         """Where metrics, alerts and rollouts are."""
-        return f"http://{self.host}:{self.port_control}"
+        return f"http://{self.address}:{self.port_control}"
 
 
 def find_project(start: Path) -> Path:
@@ -115,11 +156,13 @@ def load_settings(start: Path | None = None) -> Settings:
         settings = Settings(**values)
     except ValidationError as exc:
         raise ConfigurationError(_explain(exc, path)) from exc
+    except SettingsError as exc:
+        raise ConfigurationError(f"{exc}: a variable LASTGOOD_… that stands for a table must hold JSON.") from exc
     # Environment variables are relative to where the command runs, the file's values to the file.
     base = Path.cwd() if "LASTGOOD_HOME" in os.environ else project
     if settings.token_file is None and not is_loopback(settings.host):
         raise ConfigurationError(f"host = {settings.host!r} can be reached from other machines: set token_file too, or use 127.0.0.1.")
-    return settings.model_copy(update={"home": (base / settings.home).resolve()})
+    return settings.model_copy(update={"home": (base / settings.home).resolve(), "oncall": settings.oncall.resolved(project)})
 
 
 def _check_names(values: dict[str, Any]) -> None:
@@ -143,9 +186,11 @@ def _explain(exc: ValidationError, path: Path) -> str:
     lines = []
     for problem in exc.errors():
         where = ".".join(map(str, problem["loc"]))
-        lines.append(f"{where} = {problem.get('input')!r:.80}: {problem['msg']}")
+        # What stands in the wrong place, or anywhere under oncall, may be a secret.
+        value = "" if where.startswith("oncall") or isinstance(problem.get("input"), dict) else f" = {problem.get('input')!r:.80}"
+        lines.append(f"{where}{value}: {problem['msg']}")
     names = ", ".join(sorted(set(Settings.model_fields) - {"project"}))
     return f"Settings from {path.name} and LASTGOOD_… variables are not valid: {'; '.join(lines)}. Known settings: {names}."
 
 
-__all__ = ["PROJECT_FILE", "ModelSettings", "Settings", "find_project", "is_loopback", "load_settings"]
+__all__ = ["PROJECT_FILE", "DockerSettings", "JenkinsSettings", "ModelSettings", "Settings", "find_project", "is_loopback", "load_settings"]

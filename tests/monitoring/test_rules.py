@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -37,40 +37,54 @@ def latency(per_second_fast: int, per_second_slow: int) -> list[dict[str, str]]:
 
 SHARE = series(names.ROUTE_SHARE.name, f"1x{STEPS}", model="m", version="2", role="live")
 DEATHS = {"model": "m", "version": "2"}
-# For each rule: series under which it fires within a minute, and the nearest under which it does not.
-CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]]]] = {
-    "LastgoodFailing": (
+
+
+class Case(NamedTuple):
+    """A rule's test: series under which it fires, and the nearest under which it does not."""
+
+    fires: list[dict[str, str]]
+    quiet: list[dict[str, str]]
+    at: str = f"{STEPS}s"  # when both are looked at
+    interval: str = "1s"  # between the samples
+
+
+CASES = {
+    "LastgoodFailing": Case(
         [requests("failed", 30), requests("ok", 5)],
         # Both versions fail: something else is to blame.
         [requests("failed", 30), requests("ok", 5), requests("failed", 30, "1"), requests("ok", 5, "1")],
     ),
-    "LastgoodInvalidOutputs": ([requests("invalid", 10), requests("ok", 20)], [requests("invalid", 1), requests("ok", 40)]),
-    "LastgoodCrashLoop": (
+    "LastgoodInvalidOutputs": Case([requests("invalid", 10), requests("ok", 20)], [requests("invalid", 1), requests("ok", 40)]),
+    "LastgoodCrashLoop": Case(
         [series(names.REPLICA_DEATHS.name, f"0+1x{STEPS}", **DEATHS)],
         [series(names.REPLICA_DEATHS.name, f"0x30 1x{STEPS - 30}", **DEATHS)],
     ),
-    "LastgoodErrorRatio": ([requests("failed", 2), requests("ok", 20)], [requests("failed", 1), requests("ok", 100)]),
-    "LastgoodLatency": (latency(50, 50), latency(10_000, 1)),
-    "LastgoodReplicaDown": (
+    "LastgoodErrorRatio": Case(
+        [SHARE, requests("failed", 2), requests("ok", 20)],
+        # It was taken out, and is still bad in the window.
+        [requests("failed", 2), requests("ok", 20)],
+    ),
+    "LastgoodLatency": Case([SHARE, *latency(50, 50)], [SHARE, *latency(10_000, 1)]),
+    "LastgoodReplicaDown": Case(
         [SHARE, series(names.REPLICA_READY.name, f"0x{STEPS}", **DEATHS)],
         # Nobody is routed to it.
         [series(names.REPLICA_READY.name, f"0x{STEPS}", **DEATHS)],
     ),
-    "LastgoodNoTraffic": ([SHARE, requests("ok", 0)], [SHARE, requests("ok", 1)]),
-    "LastgoodGatewayDown": ([series("up", f"0x{STEPS}", job="lastgood")], [series("up", f"0x{STEPS}", job="other")]),
-    "LastgoodWithdrawn": (
+    "LastgoodNoTraffic": Case([SHARE, requests("ok", 0)], [SHARE, requests("ok", 1)], at="20m", interval="30s"),
+    "LastgoodGatewayDown": Case([series("up", f"0x{STEPS}", job="lastgood")], [series("up", f"0x{STEPS}", job="other")]),
+    "LastgoodWithdrawn": Case(
         [series(names.WITHDRAWALS.name, f"0x30 1x{STEPS - 30}", model="m", cause="judge")],
         [series(names.WITHDRAWALS.name, f"1x{STEPS}", model="m", cause="judge")],
     ),
-    "LastgoodFrozen": ([series(names.FROZEN.name, f"1x{STEPS}", model="m")], [series(names.FROZEN.name, f"0x{STEPS}", model="m")]),
-    "LastgoodPersonNeeded": (
+    "LastgoodFrozen": Case([series(names.FROZEN.name, f"1x{STEPS}", model="m")], [series(names.FROZEN.name, f"0x{STEPS}", model="m")]),
+    "LastgoodPersonNeeded": Case(
         [series(names.PAGES.name, f"0x30 1x{STEPS - 30}", model="m")],
         [series(names.PAGES.name, f"1x{STEPS}", model="m")],
     ),
-    "LastgoodUnrecorded": ([series(names.UNRECORDED.name, f"1x{STEPS * 3}")], [series(names.UNRECORDED.name, f"0x{STEPS * 3}")]),
+    "LastgoodUnrecorded": Case(
+        [series(names.UNRECORDED.name, f"1x{STEPS * 3}")], [series(names.UNRECORDED.name, f"0x{STEPS * 3}")], at="2m"
+    ),
 }
-# The few that need longer than a minute.
-EVALUATED_AT = {"LastgoodNoTraffic": "20m", "LastgoodUnrecorded": "2m"}
 
 
 def test_every_rule_has_a_case_that_fires_it_and_one_that_does_not() -> None:
@@ -84,6 +98,15 @@ def test_every_metric_a_rule_reads_is_one_we_export() -> None:
     read = {name for rule in build_rules() for name in re.findall(r"\blastgood_\w+", rule.expression)}
     assert read <= exported
     assert read
+
+
+def test_every_rule_says_how_bad_it_is_what_it_asks_for_and_where_its_page_is() -> None:
+    """Whoever is woken must know."""
+    for rule in rules(SIGNALS)["groups"][0]["rules"]:
+        assert {"severity", "action"} == set(rule["labels"])
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+        assert f"docs/runbooks/{rule['alert']}.md" == rule["annotations"]["runbook_url"]
+        assert rule["annotations"]["summary"]
 
 
 def test_every_rule_that_may_roll_back_names_a_model_and_a_version() -> None:
@@ -101,18 +124,16 @@ def test_promtool_fires_each_rule_when_it_must_and_not_when_it_must_not(tmp_path
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules(SIGNALS)), "utf-8")
     tests: list[dict[str, Any]] = []
     for rule in build_rules(SIGNALS.window):
-        at = EVALUATED_AT.get(rule.name, f"{STEPS}s")
-        firing, quiet = CASES[rule.name]
-        interval = "30s" if rule.name == "LastgoodNoTraffic" else "1s"
-        for input_series, fires in ((firing, True), (quiet, False)):
+        case = CASES[rule.name]
+        for input_series, fires in ((case.fires, True), (case.quiet, False)):
             tests.append(
                 {
-                    "interval": interval,
+                    "interval": case.interval,
                     "input_series": input_series,
                     "promql_expr_test": [
                         {
                             "expr": f'count(ALERTS{{alertname="{rule.name}",alertstate="firing"}}) or vector(0)',
-                            "eval_time": at,
+                            "eval_time": case.at,
                             "exp_samples": [{"labels": "{}", "value": 1 if fires else 0}],
                         }
                     ],

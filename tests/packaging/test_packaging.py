@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("compression", "flows", "monitoring", "pipelines", "registry", "serving")
+FOLDERS = ("compression", "flows", "grafana", "monitoring", "pipelines", "registry", "serving")
 
 
 def test_every_folder_is_linked_into_the_package() -> None:

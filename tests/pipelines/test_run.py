@@ -75,7 +75,7 @@ def test_a_gate_that_is_not_valid_is_found_out_before_training(project: Settings
 def test_values_are_parsed_by_the_type_of_the_default() -> None:
     """--set takes numbers as numbers, true and false as such, and lists as JSON."""
     defaults = {"rate": 0.1, "epochs": 3, "wide": False, "name": "a", "layers": [1]}
-    texts = parse_overrides(["rate=2", "epochs=5", "wide=yes", "name=b=c", "layers=[2, 3]", "recipe=fp32"])
+    texts = parse_overrides(["rate=2\r\nepochs=5\n\n", "wide=yes", "name=b=c", "layers=[2, 3]", "recipe=fp32"])
     joined = join_parameters(defaults, texts)
     assert joined == {"recipe": "fp32", "rate": 2.0, "epochs": 5, "wide": True, "name": "b=c", "layers": [2, 3]}
 

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("compress", "lastgood.cli.compress:compress", "Make a run's model smaller and faster."),
         ("gate", "lastgood.cli.gate:gate", "Test a run's model and say whether it may be released."),
         ("register", "lastgood.cli.register:register", "Make a run's model an immutable version."),
+        ("trigger", "lastgood.cli.trigger:trigger", "Start a release on Jenkins or Prefect and wait for its end."),
         ("new", "lastgood.cli.new:new", "Write a folder with a pipeline of your own to start from."),
     ),
     "Registry": (

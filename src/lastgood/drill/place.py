@@ -41,7 +41,14 @@ def settings_in(folder: Path) -> Settings:
     """Give the settings of the drill's project, whatever the environment says, on ports that are free now."""
     rest, control = free_ports(2)
     settings = load_settings(folder)
-    fresh = {"project": folder, "home": folder / ".lastgood", "database": None, "token_file": None, "host": "127.0.0.1"}
+    fresh = {
+        "project": folder,
+        "home": folder / ".lastgood",
+        "database": None,
+        "token_file": None,
+        "host": "127.0.0.1",
+        "backend": "process",
+    }
     return settings.model_copy(update={**fresh, "port_rest": rest, "port_control": control})
 
 

@@ -52,7 +52,8 @@ def build_services(settings: Settings, *, only: tuple[str, ...] = ()) -> tuple[l
             Missing(
                 "prometheus",
                 f"{lacking} not found (Debian: apt-get install prometheus prometheus-alertmanager): no alerts and no history. "
-                "The judge in the gateway watches every release all the same.",
+                "The judge in the gateway watches every release all the same."
+                + (f" Nobody is told by {', '.join(settings.oncall.receivers)}." if settings.oncall.receivers else ""),
             )
         )
     if unknown := set(only) - {service.name for service in services} - {part.name for part in missing}:
@@ -67,6 +68,8 @@ def environment(settings: Settings) -> dict[str, str]:
     variables = {
         "LASTGOOD_HOME": str(settings.home),
         "LASTGOOD_HOST": settings.host,
+        "LASTGOOD_BACKEND": settings.backend,
+        "LASTGOOD_DOCKER": settings.docker.model_dump_json(),
         **{f"LASTGOOD_{name.upper()}": str(getattr(settings, name)) for name in type(settings).model_fields if name.startswith("port_")},
     }
     if settings.database is not None:
@@ -151,13 +154,15 @@ def _alertmanager(settings: Settings, program: str) -> Service:
 
 
 def _signals(settings: Settings) -> Path:
+    settings.oncall.check_secrets()
     folder = settings.home / "signals"
     write_configuration(
         folder,
         Signals(
-            gateway=f"{settings.host}:{settings.port_control}",
+            gateway=f"{settings.address}:{settings.port_control}",
             alertmanager=f"127.0.0.1:{settings.port_alertmanager}",
             token_file=settings.token_file,
+            oncall=settings.oncall,
         ),
     )
     return folder

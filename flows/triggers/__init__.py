@@ -1,0 +1,1 @@
+"""Builds elsewhere, started and followed from here: Jenkins and Prefect."""

@@ -1,0 +1,4 @@
+/** Somebody pressed stop, said no, or never answered. */
+class Aborted extends RuntimeException {
+    Aborted(String message) { super(message) }
+}
