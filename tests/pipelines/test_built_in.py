@@ -1,6 +1,5 @@
 """The built-in pipelines."""
 
-import functools
 import hashlib
 from pathlib import Path
 
@@ -25,11 +24,14 @@ from lastgood.pipelines.tumour import Tumour
 from lastgood.registry.registry import Registry
 from lastgood.settings import Settings
 
+_loaded: dict[str, Data] = {}
 
-@functools.cache
+
 def load(pipeline: type[Pipeline]) -> Data:
     """Load once for every test that only looks."""
-    return pipeline().load()
+    if pipeline.__name__ not in _loaded:
+        _loaded[pipeline.__name__] = pipeline().load()
+    return _loaded[pipeline.__name__]
 
 
 @pytest.mark.parametrize("pipeline", [Digits(), Tumour()], ids=["digits", "tumour"])

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Local stack": (
         ("up", "lastgood.cli.up:up", "Start the gateway, Prefect and, where installed, Prometheus and Alertmanager."),
         ("down", "lastgood.cli.down:down", "Stop what `up` started and leave no process behind."),
+        ("doctor", "lastgood.cli.doctor:doctor", "Look for what would fail later."),
         ("status", "lastgood.cli.status:status", "Show what runs, what is served, and what a rollout waits for."),
     ),
     "Release": (
