@@ -12,7 +12,13 @@ def prefect_settings(variables: Mapping[str, str]) -> Iterator[None]:
 
     What is set already wins: a user's own server or profile is not overruled.
     """
-    quiet = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore"}
+    quiet = {
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        # A server that went away is not waited for a minute at every word to it: the release goes on without.
+        "PREFECT_CLIENT_MAX_RETRIES": "1",
+    }
     wanted = {name: value for name, value in {**quiet, **variables}.items() if name not in os.environ}
     os.environ.update(wanted)
     try:

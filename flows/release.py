@@ -9,6 +9,7 @@ from pydantic import Field
 from lastgood.errors import FrozenError
 from lastgood.flows.artifacts import show_gate, show_variants
 from lastgood.flows.keys import compress_key, take_over, train_key
+from lastgood.flows.outcome import remember
 from lastgood.flows.slots import hold_model
 from lastgood.flows.steps import deploy as deploy_version
 from lastgood.flows.steps import gate, make, prepare, register_version
@@ -20,6 +21,7 @@ from lastgood.settings import load_settings
 
 
 @flow(name="release", flow_run_name="release {model}")
+@remember
 def release(
     model: Annotated[str, Field(description="Which model")],
     why: Annotated[str, Field(description="Why; kept in the record")] = "",
