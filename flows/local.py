@@ -1,5 +1,6 @@
 """Calling a flow from a terminal: against this project's own Prefect server, quietly."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,8 +22,10 @@ def prefect_settings(variables: Mapping[str, str]) -> Iterator[None]:
     }
     wanted = {name: value for name, value in {**quiet, **variables}.items() if name not in os.environ}
     os.environ.update(wanted)
+    raising, logging.raiseExceptions = logging.raiseExceptions, False  # a line that the server does not take is no news for a terminal
     try:
         yield
     finally:
+        logging.raiseExceptions = raising
         for name in wanted:
             os.environ.pop(name, None)

@@ -16,6 +16,7 @@ R = TypeVar("R")
 # What Prefect's client raises where its server does not answer.
 AWAY = (httpx.TransportError, PrefectException)
 _last: tuple[Any, LastgoodError | None] | None = None
+server_left = False  # set once Prefect's threads have nobody to talk to any more
 
 
 class PrefectAwayError(UnavailableError):
@@ -50,6 +51,8 @@ def recall(cause: Exception) -> Any:
         LastgoodError: What the flow itself raised.
         PrefectAwayError: It had not come to an end.
     """
+    global server_left  # noqa: PLW0603 - a process has one server
+    server_left = True
     if _last is None:
         raise PrefectAwayError(
             f"Prefect's server went away and the release stopped ({cause}). What serves goes on serving. "
