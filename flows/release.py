@@ -9,6 +9,8 @@ from pydantic import Field
 from lastgood.errors import FrozenError
 from lastgood.flows.artifacts import show_gate, show_variants
 from lastgood.flows.keys import compress_key, take_over, train_key
+from lastgood.flows.outcome import remember
+from lastgood.flows.slots import hold_model
 from lastgood.flows.steps import deploy as deploy_version
 from lastgood.flows.steps import gate, make, prepare, register_version
 from lastgood.pipelines.child import read_fingerprint
@@ -19,6 +21,7 @@ from lastgood.settings import load_settings
 
 
 @flow(name="release", flow_run_name="release {model}")
+@remember
 def release(
     model: Annotated[str, Field(description="Which model")],
     why: Annotated[str, Field(description="Why; kept in the record")] = "",
@@ -43,25 +46,28 @@ def release(
         TakenBackError: The version went live and was withdrawn.
         FrozenError: The model takes no release.
     """
-    if deploy:
-        _ask_gateway(model)
-    folder = prepare(model, overrides or {}, seed, why)
-    run = open_run(load_settings(), Path(folder))
-    if tag:
-        check_taggable(run)
-    trained = train_key(run, read_fingerprint(run))
-    _make(run, "train", trained)
-    _make(run, "compress", compress_key(run, trained))
-    show_variants(run)
-    try:
-        gate(folder)
-    finally:
-        show_gate(run)
-    version = register_version(folder, tag=tag)
-    rollout = None
-    if deploy:
-        rollout = deploy_version(folder, version, strategy=strategy, traffic=traffic, wait=wait, wait_seconds=wait_seconds, replace=replace)
-    return {"version": version, "run": folder, "rollout": rollout}
+    with hold_model(model):
+        if deploy:
+            _ask_gateway(model)
+        folder = prepare(model, overrides or {}, seed, why)
+        run = open_run(load_settings(), Path(folder))
+        if tag:
+            check_taggable(run)
+        trained = train_key(run, read_fingerprint(run))
+        _make(run, "train", trained)
+        _make(run, "compress", compress_key(run, trained))
+        show_variants(run)
+        try:
+            gate(folder)
+        finally:
+            show_gate(run)
+        version = register_version(folder, tag=tag)
+        rollout = None
+        if deploy:
+            rollout = deploy_version(
+                folder, version, strategy=strategy, traffic=traffic, wait=wait, wait_seconds=wait_seconds, replace=replace
+            )
+        return {"version": version, "run": folder, "rollout": rollout}
 
 
 def _make(run: Run, step: Literal["train", "compress"], key: str) -> None:

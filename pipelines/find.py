@@ -15,7 +15,13 @@ from lastgood.pipelines.pipeline import Pipeline
 from lastgood.refs import check_model_name
 from lastgood.settings import PROJECT_FILE, Settings
 
-BUILT_IN = {"digits": "lastgood.pipelines.digits:Digits", "tumour": "lastgood.pipelines.tumour:Tumour"}
+BUILT_IN = {
+    "digits": "lastgood.pipelines.digits:Digits",
+    "tumour": "lastgood.pipelines.tumour:Tumour",
+    "fraud": "lastgood.pipelines.fraud:Fraud",
+    "recommend": "lastgood.pipelines.recommend:Recommend",
+    "docs": "lastgood.pipelines.docs:Docs",
+}
 
 
 @dataclass(frozen=True, slots=True)

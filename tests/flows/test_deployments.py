@@ -1,4 +1,4 @@
-"""Prefect deployments: registered with a real server, and one run by a real worker."""
+"""Prefect deployments: registered with a real server, looked at by doctor, and run by a real worker."""
 
 import json
 import os
@@ -10,51 +10,92 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lastgood.doctor.project import examine_triggers
+from lastgood.pipelines.health import Finding
 from lastgood.ports import free_ports
 from lastgood.registry.registry import Registry
 from lastgood.settings import Settings
 from lastgood.stack.processes import Stack
-from lastgood.stack.services import build_services, prefect_environment
+from lastgood.stack.services import build_services, environment, prefect_environment
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A Prefect server of this test's own; gives the environment that reaches it."""
-    (port,) = free_ports(1)
-    settings = Settings(project=tmp_path, home=tmp_path / "home", port_prefect=port)
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """A project with this repository's prefect.yaml and a Prefect server of its own."""
+    ports = dict(zip(("port_prefect", "port_rest", "port_control"), free_ports(3), strict=True))
+    settings = Settings(project=tmp_path, home=tmp_path / "home", **ports)  # type: ignore[arg-type]
+    (tmp_path / "prefect.yaml").write_bytes((ROOT / "prefect.yaml").read_bytes())
     (service,) = build_services(settings, only=("prefect",))[0]
     stack = Stack(settings.home)
     stack.start(service)
     try:
-        yield {**os.environ, **prefect_environment(settings), "LASTGOOD_HOME": str(settings.home)}
+        yield settings
     finally:
         stack.stop("prefect")
 
 
-def prefect(environment: dict[str, str], *arguments: str, seconds: float = 240) -> str:
-    """Run Prefect's own command line in the repository, and give what it prints."""
+def prefect(settings: Settings, *arguments: str, seconds: float = 300) -> str:
+    """Run Prefect's own command line in the project, and give what it prints."""
+    own = {"PWD": str(settings.project), "PYTHONPATH": str(ROOT / "src"), **environment(settings), **prefect_environment(settings)}
     command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
-    assert 0 == done.returncode, done.stdout + done.stderr
-    return done.stdout
+    run = subprocess.run(
+        command, cwd=settings.project, env={**os.environ, **own}, capture_output=True, text=True, timeout=seconds, check=False
+    )
+    assert 0 == run.returncode, run.stdout + run.stderr
+    return run.stdout
 
 
-@pytest.mark.timeout(600)
-def test_the_deployments_are_taken_by_a_server_and_one_runs(server: dict[str, str], tmp_path: Path) -> None:
-    """Every deployment of prefect.yaml is registered with its parameters' schema; `release` registers a version."""
-    prefect(server, "work-pool", "create", "lastgood", "--type", "process")
-    prefect(server, "deploy", "--all")
-    wanted = [
-        f"{own['entrypoint'].partition(':')[2]}/{own['name']}" for own in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    ]
-    listed = prefect(server, "deployment", "ls")
-    assert [name for name in wanted if name not in listed] == []
-    parameters = json.dumps({"model": "tumour", "deploy": False, "overrides": {"recipe": "fp32", "epochs": "15"}, "why": "by a worker"})
-    prefect(server, "deployment", "run", "release/release", "--params", parameters)
-    prefect(server, "worker", "start", "--pool", "lastgood", "--run-once")
-    with Registry.open(Settings(project=tmp_path, home=tmp_path / "home"), writer="test") as registry:
-        version = registry.resolve("tumour@1")
-        assert "by a worker" == registry.record(version.digest).why
+def examine(settings: Settings) -> dict[str, Finding]:
+    return {own.name: own for own in examine_triggers(settings)}
+
+
+def test_deployments_are_taken_looked_at_and_run(settings: Settings) -> None:
+    """Doctor names what is missing at each step; two releases of one model wait for each other; a report finds no gateway."""
+    assert "work-pool create lastgood" in examine(settings)["work pool"].sentence
+    prefect(settings, "work-pool", "create", "lastgood", "--type", "process")
+    assert "prefect deploy --all" in examine(settings)["deployment release/release"].sentence
+    prefect(settings, "deploy", "--all")
+    names = [f"{own['name']}/{own['name']}" for own in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]]
+    found = examine(settings)
+    assert ["ok"] * len(names) == [found[f"deployment {name}"].status for name in names]
+    assert "runs at 0 6 * * *" in found["deployment health/health"].sentence
+    assert "No worker of pool 'lastgood' is awake" in found["worker"].sentence
+
+    changes = {"recipe": "fp32", "epochs": "15"}
+    parameters = json.dumps({"model": "tumour", "deploy": False, "overrides": changes, "why": "by a worker"})
+    for _ in range(2):
+        prefect(settings, "deployment", "run", "release/release", "--params", parameters)
+    prefect(settings, "deployment", "run", "health/health")
+    prefect(settings, "worker", "start", "--pool", "lastgood", "--run-once", "--limit", "3")
+    with Registry.open(settings, writer="test") as registry:
+        # Had they run at once, both would have taken the seed of version 1, and there would be one version.
+        seeds = [registry.record(registry.resolve(f"tumour@{number}").digest).seed for number in (1, 2)]
+        assert [1, 2] == seeds
+        assert "by a worker" == registry.record(registry.resolve("tumour@1").digest).why
+    states = json.loads(prefect(settings, "flow-run", "ls", "--output", "json"))
+    assert ["COMPLETED", "COMPLETED", "FAILED"] == sorted(own["state"]["type"] for own in states)
+    (report,) = [own for own in states if own["state"]["type"] == "FAILED"]
+    assert "No gateway answers" in report["state"]["message"]
+
+    break_each(settings)
+
+
+def break_each(settings: Settings) -> None:
+    """Every way a deployment can have gone stale is a sentence before its run."""
+    prefect(settings, "work-pool", "pause", "lastgood")
+    assert "is paused" in examine(settings)["work pool"].sentence
+    file = settings.project / "prefect.yaml"
+    sound = file.read_text("utf-8")
+    file.write_text(sound.replace("lastgood.flows.health.health", "lastgood.flows.health.wealth"), "utf-8")
+    assert "cannot be loaded" in examine(settings)["deployment health"].sentence
+    file.write_text(sound.replace("model: digits", "model: dogits"), "utf-8")
+    prefect(settings, "deploy", "--name", "release")
+    assert "There is no pipeline for 'dogits'" in examine(settings)["deployment release/release"].sentence
+    file.write_text(sound.replace("{{ $PWD }}", str(settings.project / "moved")), "utf-8")
+    prefect(settings, "deploy", "--name", "rollback")
+    assert "which does not exist here" in examine(settings)["deployment rollback/rollback"].sentence
+    file.write_text("deployments: 3", "utf-8")
+    assert "cannot be read" in examine(settings)["deployments"].sentence

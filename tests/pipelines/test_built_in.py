@@ -1,4 +1,4 @@
-"""The two built-in pipelines."""
+"""The built-in pipelines."""
 
 import hashlib
 from pathlib import Path
@@ -8,17 +8,30 @@ import pytest
 
 from lastgood.pipelines.child import run_step
 from lastgood.pipelines.compress import COMPRESS_RESULT, CompressResult
+from lastgood.pipelines.data import Data
 from lastgood.pipelines.digits import Digits
+from lastgood.pipelines.docs import Docs, count_words
 from lastgood.pipelines.evaluation import slice_evaluation
-from lastgood.pipelines.find import Found
+from lastgood.pipelines.find import BUILT_IN, Found
+from lastgood.pipelines.fraud import Fraud
 from lastgood.pipelines.gate import VERDICT, GateVerdict
 from lastgood.pipelines.pipeline import Pipeline
+from lastgood.pipelines.recommend import Recommend
 from lastgood.pipelines.register import register
 from lastgood.pipelines.run import Run, create_run
 from lastgood.pipelines.train import MODEL
 from lastgood.pipelines.tumour import Tumour
 from lastgood.registry.registry import Registry
 from lastgood.settings import Settings
+
+_loaded: dict[str, Data] = {}
+
+
+def load(pipeline: type[Pipeline]) -> Data:
+    """Load once for every test that only looks."""
+    if pipeline.__name__ not in _loaded:
+        _loaded[pipeline.__name__] = pipeline().load()
+    return _loaded[pipeline.__name__]
 
 
 @pytest.mark.parametrize("pipeline", [Digits(), Tumour()], ids=["digits", "tumour"])
@@ -32,6 +45,30 @@ def test_the_data_is_the_same_each_time_and_enough_to_decide_on(pipeline: Pipeli
     assert all(own == originals[0] for own in originals)
 
 
+@pytest.mark.parametrize("pipeline", [Fraud(), Recommend(), Docs()], ids=["fraud", "recommend", "docs"])
+def test_generated_and_installed_data_is_the_same_each_time(pipeline: Pipeline) -> None:
+    """2,500 rows or more in three sets that differ from each other, and the same fingerprint again."""
+    data = load(type(pipeline))
+    assert data.fingerprint() == pipeline.load().fingerprint()
+    assert sum(len(y) for _, y in data.evaluation.values()) >= 2500
+    assert 3 == len({x.tobytes() for x, _ in data.evaluation.values()})
+
+
+def test_no_tested_docstring_is_trained_on() -> None:
+    """Whole files are held out, and a text that two files share is in one part only."""
+    data = load(Docs)
+    trained = {row.tobytes() for row in data.train[0]}
+    shared = [row for row in data.evaluation["whole"][0] if row.tobytes() in trained]
+    assert len(shared) <= len(data.evaluation["whole"][1]) // 100  # two texts with the same words in another order
+
+
+def test_a_librarys_name_is_no_hint() -> None:
+    """Words that name a library count nothing; what is left is of length 1, and nothing stays nothing."""
+    rows = count_words(["numpy.ndarray with scipy and sklearn", "with and", "np.plt"])
+    np.testing.assert_array_equal(rows[0] > 0, count_words(["ndarray with and"])[0] > 0)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), [1, 1, 0], atol=1e-6)
+
+
 def test_no_held_out_digit_is_trained_on() -> None:
     """The clean evaluation images are none of the training or validation images."""
     data = Digits().load()
@@ -41,10 +78,13 @@ def test_no_held_out_digit_is_trained_on() -> None:
     assert held.isdisjoint({row.tobytes() for row in data.validation[0]})
 
 
-@pytest.mark.parametrize("pipeline", [Digits(), Tumour()], ids=["digits", "tumour"])
+EVERY = [Digits(), Tumour(), Fraud(), Recommend(), Docs()]
+
+
+@pytest.mark.parametrize("pipeline", EVERY, ids=list(BUILT_IN))
 def test_every_slice_has_rows_enough_to_decide(pipeline: Pipeline) -> None:
     """A slice under 100 rows would always be no data."""
-    evaluation = slice_evaluation(Found(pipeline, Path(__file__)), pipeline.load())
+    evaluation = slice_evaluation(Found(pipeline, Path(__file__)), load(type(pipeline)))
     assert all(np.count_nonzero(mask) >= 100 for mask in evaluation.slices.values())
 
 

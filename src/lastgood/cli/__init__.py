@@ -6,6 +6,7 @@ Commands are registered by name and imported when they are called, so that ``las
 
 import errno
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Local stack": (
         ("up", "lastgood.cli.up:up", "Start the gateway, Prefect and, where installed, Prometheus and Alertmanager."),
         ("down", "lastgood.cli.down:down", "Stop what `up` started and leave no process behind."),
+        ("doctor", "lastgood.cli.doctor:doctor", "Look for what would fail later."),
         ("status", "lastgood.cli.status:status", "Show what runs, what is served, and what a rollout waits for."),
     ),
     "Release": (
@@ -78,7 +80,14 @@ def build_app() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
-    sys.exit(run(arguments))
+    code = run(arguments)
+    flows = sys.modules.get("lastgood.flows.outcome")
+    if flows is not None and flows.server_left:
+        # Prefect's threads would hold the process for minutes, telling a server that is gone.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

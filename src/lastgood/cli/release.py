@@ -82,23 +82,28 @@ def release(
         del variables["PREFECT_API_URL"]
     with prefect_settings(variables):
         from lastgood.cli.progress import ProgressView
+        from lastgood.flows.outcome import AWAY, recall
         from lastgood.flows.release import release as release_flow
         from lastgood.flows.watching import shown_by
 
         with ProgressView() as view, shown_by(view):
-            result = release_flow(
-                model,
-                why=why,
-                overrides=overrides,
-                seed=seed,
-                strategy=strategy,
-                deploy=deploy,
-                traffic=traffic,
-                wait=wait,
-                wait_seconds=wait_seconds,
-                replace=replace,
-                tag=tag,
-            )
+            try:
+                result = release_flow(
+                    model,
+                    why=why,
+                    overrides=overrides,
+                    seed=seed,
+                    strategy=strategy,
+                    deploy=deploy,
+                    traffic=traffic,
+                    wait=wait,
+                    wait_seconds=wait_seconds,
+                    replace=replace,
+                    tag=tag,
+                )
+            except AWAY as exc:
+                result = recall(exc)
+                note("Prefect's server went away meanwhile, so its pages do not show the end of this release.")
     if json:
         print_json(result)
     else:

@@ -1,0 +1,1 @@
+"""What would fail later, looked for now: the machine, the project, what serves, and what starts releases."""
