@@ -1,8 +1,8 @@
 """
 The conductor drives every rollout of this gateway.
 
-Giving is shared first: a version gets traffic only after the shared record holds the route that says so. The CLI and
-flows submit intents and watch; killing them changes nothing here.
+Giving is in `stages`, taking away in `withdrawals`. The CLI and flows submit intents and watch; killing them changes
+nothing here.
 """
 
 import asyncio
@@ -10,9 +10,8 @@ import contextlib
 import secrets
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
@@ -27,7 +26,8 @@ from lastgood.serving.gateway.journal import Journal
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
 from lastgood.serving.gateway.shelf import Shelf
-from lastgood.serving.gateway.state import Change, ModelState, prove_live, step, submit
+from lastgood.serving.gateway.stages import Stages
+from lastgood.serving.gateway.state import Change, ModelState, prove_live, submit
 from lastgood.serving.gateway.watch import Watch
 from lastgood.serving.gateway.withdrawals import Reason, Withdrawals
 from lastgood.serving.rollout.table import EventKind, Pin, Rollout, State
@@ -57,10 +57,11 @@ class Conductor:
             self.record, plane, folder / "versions", backend=make_backend(settings), program=program, generation=self.book.generation
         )
         self._installer = Installer(settings, plane, self.shelf)
+        self._stages = Stages(self.book, self.record, self.shelf, self._installer)
         self.withdrawals = Withdrawals(
-            self.book, self.record, self._journal, self._installer, on_recorded=lambda held: self.book.spawn(self._warm(held))
+            self.book, self.record, self._journal, self._installer, on_recorded=lambda held: self.book.spawn(self._stages.warm(held))
         )
-        self._watch = Watch(self.book, self.shelf, self.record, self._installer, self.withdrawals, self._go_on)
+        self._watch = Watch(self.book, self.shelf, self.record, self._installer, self.withdrawals, self._stages.go_on)
         self._installer.on_bad = self._watch.on_bad
         self.shelf.on_death = self._watch.on_death
         self._watching: asyncio.Task[None] | None = None
@@ -116,8 +117,8 @@ class Conductor:
                 raise result
         self._installer.install(held, self.book.vetoed)
         if held.state.running is not None and held.state.running.state is State.STAGED:
-            self.book.spawn(self._stage(held, held.state.running))
-        self.book.spawn(self._warm(held))
+            self.book.spawn(self._stages.stage(held, held.state.running))
+        self.book.spawn(self._stages.warm(held))
 
     # --- intents ----------------------------------------------------------------------------------------------------
 
@@ -154,8 +155,8 @@ class Conductor:
             )
             note = Note("rollout-submitted", pin.digest, intent.actor, {"rollout": rollout.to_json(), "why": intent.why})
             held.paged = held.reason = held.reason_code = None
-            await self._commit(held, submit(held.state, rollout, _now()), [note], actor=intent.actor, why=intent.why)
-        self.book.spawn(self._stage(held, rollout))
+            await self._stages.commit(held, submit(held.state, rollout, _now()), [note], actor=intent.actor, why=intent.why)
+        self.book.spawn(self._stages.stage(held, rollout))
         return held.state
 
     async def promote(self, model: str, *, actor: str, why: str) -> ModelState:
@@ -172,11 +173,11 @@ class Conductor:
                 if change.stable is not None:
                     payload = {"version": change.stable.number, "state": "stable", "why": why}
                     note = Note("rollout-stable", change.stable.digest, actor, payload)
-                    await self._commit(held, change, [note], actor=actor, why=why)
+                    await self._stages.commit(held, change, [note], actor=actor, why=why)
                     return held.state
         if held.state.running is None or held.state.running.state is State.STAGED:
             raise ConflictError(f"{model} has no rollout with a candidate that serves; there is nothing to promote.")
-        await self._advance(held, EventKind.PROMOTE, held.state.running.id, actor=actor, why=why)
+        await self._stages.advance(held, EventKind.PROMOTE, held.state.running.id, actor=actor, why=why)
         return held.state
 
     async def rollback(self, model: str, *, to: str | None, reason: Reason, only: str | None = None) -> ModelState:
@@ -219,7 +220,7 @@ class Conductor:
         async with held.lock:
             if held.state.frozen is not None:
                 change = Change(replace(held.state, frozen=None, withdrawals=()))
-                await self._commit(held, change, [Note("unfrozen", None, actor, {"why": why})], actor=actor, why=why)
+                await self._stages.commit(held, change, [Note("unfrozen", None, actor, {"why": why})], actor=actor, why=why)
         return held.state
 
     async def lift(self, digest: str, *, actor: str, why: str) -> str:
@@ -250,81 +251,12 @@ class Conductor:
                 if not self.withdrawals.take(held.state.model, ruling.pin, reason):
                     ruling = Ruling("ignored", "there is no version to go back to: a person was paged")
             elif running is not None and running.candidate == ruling.pin:
-                await self._advance(held, EventKind.SUSPECTED, running.id, why=ruling.reason)
+                await self._stages.advance(held, EventKind.SUSPECTED, running.id, why=ruling.reason)
             else:
                 ruling = Ruling("ignored", "no rollout compares this version with another")
         self.book.tallies["alerts", held.state.model if held else "unknown", ruling.result] += 1
         log.info("alert", name=alert.name, model=alert.model, version=alert.version, result=ruling.result, reason=ruling.reason)
         return ruling
-
-    # --- giving -----------------------------------------------------------------------------------------------------
-
-    async def _stage(self, held: Held, rollout: Rollout) -> None:
-        """Bring the candidate up; then it is ready, or withdrawn because it is not."""
-        try:
-            needed = [pin for pin in (rollout.baseline, rollout.candidate) if pin is not None]
-            await asyncio.gather(*(self.shelf.bring(rollout.model, pin) for pin in needed))
-        except LastgoodError as exc:
-            held.reason, held.reason_code = str(exc), exc.exit_code
-            await self._advance(held, EventKind.NOT_READY, rollout.id, why=str(exc), payload={"code": exc.code})
-            return
-        await self._advance(held, EventKind.READY, rollout.id)
-
-    def _go_on(self, rollout: Rollout, kind: EventKind, why: str) -> None:
-        self.book.spawn(self._advance(self.book.held[rollout.model], kind, rollout.id, why=why))
-
-    async def _advance(
-        self, held: Held, kind: EventKind, rollout: str, *, actor: str = ACTOR, why: str = "", payload: dict[str, Any] | None = None
-    ) -> None:
-        """Apply an event of the rollout if it is the one that runs: shared record first, route after."""
-        async with held.lock:
-            running = held.state.running
-            if running is None or running.id != rollout:
-                return
-            change = step(held.state, kind, _now())
-            after = change.state.rollout
-            if after is None or after == running:
-                return
-            detail = {
-                "version": after.candidate.number,
-                "event": kind,
-                "state": after.state,
-                "share": change.state.split.share,
-                "why": why,
-                "counts": [asdict(counts) for counts in held.counts.freeze()] if held.counts else [],
-                **(payload or {}),
-            }
-            name = f"rollout-{after.state}" if after.state is not running.state else f"rollout-{kind}"
-            await self._commit(held, change, [Note(name, after.candidate.digest, actor, detail)], actor=actor, why=why or str(kind))
-            log.info("rollout", model=running.model, version=after.candidate.number, state=after.state, because=kind)
-
-    async def _commit(self, held: Held, change: Change, notes: list[Note], *, actor: str, why: str) -> None:
-        """Write a change under the lock; put it in place unless something was withdrawn meanwhile."""
-        before = held.state
-        try:
-            held.generation = await self.record.write(change, held.generation, notes, actor=actor, why=why)
-        except ConflictError:
-            # Somebody else wrote: what is recorded holds, and the caller may try again on it.
-            held.state, held.generation = await self.record.load_model(before.model)
-            self._installer.install(held, self.book.vetoed)
-            raise
-        if held.state is before:
-            held.state = change.state
-            self._installer.install(held, self.book.vetoed)
-            self.book.spawn(self._warm(held))
-        # Else a withdrawal came in between: its own record follows under this lock, computed from what was written here.
-        self.book.tell()
-
-    async def _warm(self, held: Held) -> None:
-        """Let exactly the versions run that the state needs."""
-        model = held.state.model
-        self.shelf.keep_only(model, held.state.warm)
-        for pin in held.state.warm:
-            if pin.digest not in self.book.vetoed:
-                # A candidate that fails is told by _stage, a live version by _bring_back.
-                with contextlib.suppress(LastgoodError):
-                    await self.shelf.bring(model, pin)
-        self._installer.install(held, self.book.vetoed)
 
 
 def _now() -> datetime:

@@ -1,0 +1,123 @@
+"""
+Giving: shared first.
+
+A version gets traffic only after the shared record holds the route that says so, under the next generation. Where the
+record cannot be written, a rollout stays where it is and goes on when it can.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from lastgood.errors import ConflictError, LastgoodError
+from lastgood.serving.gateway.book import Book, Held
+from lastgood.serving.gateway.installer import Installer
+from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
+from lastgood.serving.gateway.shelf import Shelf
+from lastgood.serving.gateway.state import Change, step
+from lastgood.serving.rollout.table import EventKind, Rollout
+
+log = structlog.get_logger()
+_LONGEST_DELAY_SECONDS: Final = 10.0
+
+
+class Stages:
+    """Takes rollouts from one stage to the next, and lets exactly the versions run that their states need."""
+
+    def __init__(self, book: Book, record: SharedRecord, shelf: Shelf, installer: Installer) -> None:
+        """Remember what is changed, and where it is written."""
+        self._book = book
+        self._record = record
+        self._shelf = shelf
+        self._installer = installer
+
+    async def stage(self, held: Held, rollout: Rollout) -> None:
+        """Bring the candidate up; then it is ready, or withdrawn because it is not."""
+        try:
+            needed = [pin for pin in (rollout.baseline, rollout.candidate) if pin is not None]
+            await asyncio.gather(*(self._shelf.bring(rollout.model, pin) for pin in needed))
+        except LastgoodError as exc:
+            held.reason, held.reason_code = str(exc), exc.exit_code
+            await self._insist(held, EventKind.NOT_READY, rollout.id, why=str(exc), payload={"code": exc.code})
+            return
+        await self._insist(held, EventKind.READY, rollout.id)
+
+    async def _insist(self, held: Held, kind: EventKind, rollout: str, *, why: str = "", payload: dict[str, Any] | None = None) -> None:
+        """Advance for as long as it takes to be written: nobody else will tell what became of the candidate."""
+        delay = 0.1
+        while True:
+            try:
+                await self.advance(held, kind, rollout, why=why, payload=payload)
+            except (LastgoodError, OSError) as exc:
+                if isinstance(exc, ConflictError):
+                    raise
+                log.warning("a stage is not in the shared record yet", model=held.state.model, event_kind=kind, why=str(exc))
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
+            else:
+                return
+
+    def go_on(self, rollout: Rollout, kind: EventKind, why: str) -> None:
+        """Advance in a task of its own."""
+        self._book.spawn(self.advance(self._book.held[rollout.model], kind, rollout.id, why=why))
+
+    async def advance(
+        self, held: Held, kind: EventKind, rollout: str, *, actor: str = ACTOR, why: str = "", payload: dict[str, Any] | None = None
+    ) -> None:
+        """Apply an event of the rollout if it is the one that runs: shared record first, route after."""
+        async with held.lock:
+            running = held.state.running
+            if running is None or running.id != rollout:
+                return
+            change = step(held.state, kind, datetime.now(UTC))
+            after = change.state.rollout
+            if after is None or after == running:
+                return
+            detail = {
+                "version": after.candidate.number,
+                "event": kind,
+                "state": after.state,
+                "share": change.state.split.share,
+                "why": why,
+                "counts": [asdict(counts) for counts in held.counts.freeze()] if held.counts else [],
+                **(payload or {}),
+            }
+            name = f"rollout-{after.state}" if after.state is not running.state else f"rollout-{kind}"
+            await self.commit(held, change, [Note(name, after.candidate.digest, actor, detail)], actor=actor, why=why or str(kind))
+            log.info("rollout", model=running.model, version=after.candidate.number, state=after.state, because=kind)
+
+    async def commit(self, held: Held, change: Change, notes: list[Note], *, actor: str, why: str) -> None:
+        """
+        Write a change, under the model's lock that the caller holds; put it in place unless something was withdrawn meanwhile.
+
+        Raises:
+            ConflictError: Somebody else wrote; what is recorded holds, and the caller may try again on it.
+        """
+        before = held.state
+        try:
+            held.generation = await self._record.write(change, held.generation, notes, actor=actor, why=why)
+        except ConflictError:
+            held.state, held.generation = await self._record.load_model(before.model)
+            self._installer.install(held, self._book.vetoed)
+            raise
+        if held.state is before:
+            held.state = change.state
+            self._installer.install(held, self._book.vetoed)
+            self._book.spawn(self.warm(held))
+        # Else a withdrawal came in between: its own record follows under this lock, computed from what was written here.
+        self._book.tell()
+
+    async def warm(self, held: Held) -> None:
+        """Let exactly the versions run that the state needs."""
+        model = held.state.model
+        self._shelf.keep_only(model, held.state.warm)
+        for pin in held.state.warm:
+            if pin.digest not in self._book.vetoed:
+                # A candidate that fails is told by `stage`, a live version when it is brought back.
+                with contextlib.suppress(LastgoodError):
+                    await self._shelf.bring(model, pin)
+        self._installer.install(held, self._book.vetoed)
