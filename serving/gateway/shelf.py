@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from lastgood.serving.backends.process import ProcessBackend
-from lastgood.serving.backends.replica import Backend, Need
+from lastgood.serving.backends.replica import Backend, Need, ReplicaFailedError
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.gateway.record import SharedRecord
@@ -83,9 +83,16 @@ class Shelf:
             return self._pools[key]
         task = self._starting.get(key)
         if task is None:
-            task = self._starting[key] = asyncio.create_task(self._start(model, pin))
+            task = self._starting[key] = asyncio.create_task(self._start_or_say(model, pin))
             task.add_done_callback(lambda _: self._starting.pop(key, None))
         return await asyncio.shield(task)
+
+    async def _start_or_say(self, model: str, pin: Pin) -> ReplicaPool:
+        try:
+            return await self._start(model, pin)
+        except OSError as exc:
+            # No room, no file descriptor, no memory: this host's trouble, not a bug, and the rollout must hear of it.
+            raise ReplicaFailedError(f"{model}@{pin.number} cannot be brought up on this machine: {exc}.") from exc
 
     async def _start(self, model: str, pin: Pin) -> ReplicaPool:
         # Never the folder of an earlier time: that one may be on its way out.
