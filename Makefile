@@ -40,6 +40,7 @@ setup: .venv/.ready ## create the virtual environment and install into it
 	@tools/ci-checkers/install .venv/ci-checkers
 	@touch $@
 
+test: GROUPS := signals engine
 test: system check tests ## format, lint, types, import contracts and every test
 
 quick: check .venv/.ready-ci ## the two-minute part of it
@@ -59,7 +60,7 @@ format: .venv/.ready-dev ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 system:
-	@SYSTEM=$(SYSTEM) tools/system-packages
+	@SYSTEM=$(SYSTEM) tools/system-packages $(GROUPS)
 
 clean: down ## remove what was made here: environment, caches, and .lastgood with every version
 	rm -rf .venv .lastgood .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build src/lastgood.egg-info

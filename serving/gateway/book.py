@@ -58,6 +58,10 @@ class Book:
             raise NotFoundError(f"No model {model!r} is served here; there are: {', '.join(sorted(self.held)) or 'none'}.")
         return held
 
+    def generation(self, model: str) -> int:
+        """Give the generation of a model's route, 0 where it has none yet."""
+        return self.held[model].generation if model in self.held else 0
+
     def tell(self) -> None:
         """Wake whoever waits for news."""
         self.changes += 1

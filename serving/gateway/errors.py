@@ -1,7 +1,7 @@
 """What can be wrong with a request, or with the place it is to be answered from."""
 
 from lastgood.errors import ConfigurationError, UnavailableError, UsageError
-from lastgood.serving.backends.process import ReplicaFailedError
+from lastgood.serving.backends.replica import ReplicaFailedError
 
 
 class BadRequestError(UsageError):

@@ -1,5 +1,5 @@
 """
-The replicas of one version: they are started, fed, watched, replaced and stopped here.
+The requests for one version: they wait, are joined, handed to its replicas, and answered here.
 
 Promises: a request that was submitted is finished exactly once, at its deadline at the latest; a replica's death is
 one event, and what it had in its hands is tried once more elsewhere.
@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lastgood.registry.content import Content
-from lastgood.serving.backends.process import PROGRAM, Launch, ReplicaFailedError, ReplicaProcess
+from lastgood.serving.backends.process import ProcessBackend
+from lastgood.serving.backends.replica import Backend, Launch, Replica
 from lastgood.serving.gateway.batcher import Batch, Batcher, Outputs, Pending, Reason
 from lastgood.serving.gateway.charges import Incident, find_lanes
+from lastgood.serving.gateway.crew import Crew
 from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.meters import VersionMeter
 from lastgood.serving.gateway.promises import check_outputs
@@ -36,7 +38,9 @@ class ReplicaPool:
         content: Content,
         folder: Path,
         *,
-        program: Sequence[str] = PROGRAM,
+        backend: Backend | None = None,
+        program: Sequence[str] | None = None,
+        generation: int = 0,
         replicas: int = 1,
         slots: int = 2,
         limits: PoolLimits | None = None,
@@ -51,8 +55,10 @@ class ReplicaPool:
             digest: Of the content; the replica checks it and every file it loads.
             content: What the version is.
             folder: Where its files are.
-            program: The replica as an argument list; the socket's descriptor is appended.
-            replicas: How many processes.
+            backend: Where replicas run; default: child processes.
+            program: Another replica program than the product's, as an argument list; how to reach the gateway is appended.
+            generation: Of the route table when the version was asked for.
+            replicas: How many.
             slots: Batches in flight for each: one computed, the next one ready.
             limits: Queue, batches and times.
             on_death: Called once for each ready replica that ended without being told to.
@@ -65,18 +71,12 @@ class ReplicaPool:
         self.limits = limits or PoolLimits()
         self.meter = VersionMeter()
         self.joins = content.batching == 0 and all(spec.shape and spec.shape[0] == -1 for spec in content.inputs)
-        self._launch = Launch(f"{model}@{number}", digest, content.to_bytes(), folder, tuple(program), slots)
-        self._replicas = replicas
         self._on_death = on_death
-        self._workers: list[Worker] = []
         self._batcher = Batcher(self.limits)
-        self._respawns: set[asyncio.Task[None]] = set()
-        self._deaths_in_row = 0
-        self._failed_respawns = 0
+        launch = Launch(model, number, digest, content.to_bytes(), folder, program, generation, slots)
+        self._crew = Crew(backend or ProcessBackend(), launch, self, replicas=replicas, limits=self.limits, on_ready=self._wake)
         self._flush_due = False
         self._sweep: asyncio.TimerHandle | None = None
-        self._stopping = False
-        self._closed = False
         self._drained: asyncio.Future[None] | None = None
 
     # --- what routes and metrics see -----------------------------------------------------------------------------
@@ -84,7 +84,7 @@ class ReplicaPool:
     @property
     def ready(self) -> bool:
         """Whether a replica verified the bytes, was warmed, and gave the golden answers."""
-        return any(worker.replica.ready for worker in self._workers)
+        return self._crew.ready
 
     @property
     def waiting(self) -> int:
@@ -94,13 +94,13 @@ class ReplicaPool:
     @property
     def pids(self) -> list[int]:
         """Process ids of the replicas that are ready."""
-        return [worker.replica.pid for worker in self._workers if worker.replica.pid is not None]
+        return [worker.replica.pid for worker in self._crew if worker.replica.pid is not None]
 
     def refusal(self) -> str | None:
         """Say why no further request is taken now, None if one is; asked before a body is decoded."""
         if len(self._batcher) >= self.limits.queue_requests:
             return f"{self.model}@{self.number} has {len(self._batcher)} requests waiting, the limit; try again."
-        if self._closed or (self._failed_respawns and not self._workers):
+        if self._crew.closed or self._crew.failing:
             return f"No replica of {self.model}@{self.number} is up; try again."
         return None
 
@@ -117,53 +117,29 @@ class ReplicaPool:
         Raises:
             ReplicaFailedError: One did not become ready; none is left running then.
         """
-        results = await asyncio.gather(*(self._spawn() for _ in range(self._replicas)), return_exceptions=True)
-        errors = [result for result in results if isinstance(result, BaseException)]
-        if errors:
-            await self._stop_workers()
-            raise errors[0]
-
-    async def _spawn(self) -> None:
-        replica = ReplicaProcess(self._launch, self)
-        await replica.start(self.limits.start_seconds)
-        log.info("%s is ready: %s", replica.name, replica.report)
-        if self._closed:
-            await replica.stop(self.limits.stop_seconds)
-            return
-        self._workers.append(Worker(replica))
-        self._failed_respawns = 0
-        self._wake()
+        await self._crew.start()
 
     async def stop(self, *, drain: bool = True) -> None:
         """Finish what was submitted (at the deadlines at the latest), then end every replica."""
-        self._stopping = True
         if not drain:
             self._refuse_all("stopped", "it was stopped")
         if self._is_busy():
             self._drained = self._drained or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._drained)
-        self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        for task in list(self._respawns):
-            task.cancel()
-        await asyncio.gather(*self._respawns, return_exceptions=True)
-        await self._stop_workers()
-
-    async def _stop_workers(self) -> None:
-        workers, self._workers = self._workers, []
-        await asyncio.gather(*(worker.replica.stop(self.limits.stop_seconds) for worker in workers))
+        await self._crew.stop()
 
     def _is_busy(self) -> bool:
-        return self._batcher.peek() is not None or any(worker.in_flight for worker in self._workers)
+        return self._batcher.peek() is not None or self._crew.busy
 
     def _settle(self) -> None:
         if self._drained is not None and not self._drained.done() and not self._is_busy():
             self._drained.set_result(None)
 
     def _refuse_all(self, reason: Reason, message: str) -> None:
-        held = [pending for worker in self._workers for batch in worker.in_flight.values() for pending in batch.pendings]
+        held = [pending for worker in self._crew for batch in worker.in_flight.values() for pending in batch.pendings]
         for pending in (*self._batcher.remove_all(), *held):
             if not pending.finished:
                 pending.refuse(reason, message)
@@ -189,25 +165,17 @@ class ReplicaPool:
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self._closed:
+        if self._crew.closed:
             self._refuse_all("stopped", "it was stopped")
             return
         while (first := self._batcher.peek()) is not None:
-            worker = self._choose(exclusive=first.retried)
+            worker = self._crew.choose(exclusive=first.retried)
             if worker is None:
                 return
             batch = self._batcher.take()
             if batch is not None:
                 self._dispatch(worker, batch)
         self._settle()
-
-    def _choose(self, *, exclusive: bool) -> Worker | None:
-        """Give the replica with the fewest batches that takes another one, if there is one."""
-        best: Worker | None = None
-        for worker in self._workers:
-            if worker.takes(exclusive=exclusive) and (best is None or len(worker.in_flight) < len(best.in_flight)):
-                best = worker
-        return best
 
     def _dispatch(self, worker: Worker, batch: Batch) -> None:
         now = batch.dispatched = asyncio.get_running_loop().time()
@@ -231,9 +199,9 @@ class ReplicaPool:
 
     # --- answers (called by the replica's connection) ------------------------------------------------------------
 
-    def on_done(self, replica: ReplicaProcess, number: int, used: int, seconds: float, *, flagged: bool) -> None:
+    def on_done(self, replica: Replica, number: int, used: int, seconds: float, *, flagged: bool) -> None:
         """Hand the answers of a batch out."""
-        worker = self._find(replica)
+        worker = self._crew.find(replica)
         batch = None if worker is None else worker.in_flight.get(number)
         if worker is None or batch is None or not math.isfinite(seconds):
             replica.kill(f"answered batch {number}, which it did not have")
@@ -264,9 +232,9 @@ class ReplicaPool:
                 batch.incident.charge(lane, "slow")
         self._flush()
 
-    def on_failed(self, replica: ReplicaProcess, number: int, text: str) -> None:
+    def on_failed(self, replica: Replica, number: int, text: str) -> None:
         """Run the requests of a batch that failed one by one, or refuse the one that failed alone."""
-        worker = self._find(replica)
+        worker = self._crew.find(replica)
         batch = None if worker is None else worker.in_flight.get(number)
         if worker is None or batch is None:
             replica.kill(f"answered batch {number}, which it did not have")
@@ -283,21 +251,16 @@ class ReplicaPool:
                 pending.refuse("failed", f"the model failed on this request: {text[:500].rstrip('.')}")
         self._flush()
 
-    def _find(self, replica: ReplicaProcess) -> Worker | None:
-        return next((worker for worker in self._workers if worker.replica is replica), None)
-
     # --- deaths --------------------------------------------------------------------------------------------------
 
-    def on_exit(self, replica: ReplicaProcess, why: str) -> None:
+    def on_exit(self, replica: Replica, why: str) -> None:
         """Send what the replica held elsewhere, start another one, and charge one death."""
-        worker = self._find(replica)
+        worker = self._crew.find(replica)
         if worker is None:
             return
-        self._workers.remove(worker)
         log.warning("%s", why)
         self.meter.deaths += 1
-        lived = asyncio.get_running_loop().time() - replica.ready_at
-        self._deaths_in_row = 1 if lived >= self.limits.settled_seconds else self._deaths_in_row + 1
+        self._crew.lose(worker)
         stay: list[Pending] = []
         for batch in worker.in_flight.values():
             for pending in batch.pendings:
@@ -313,27 +276,9 @@ class ReplicaPool:
         if not self.ready:
             stay += [pending for pending in self._batcher.remove_all() if not _send_to_fallback(pending)]
         self._batcher.put_back(stay)
-        if not self._closed:
-            task = asyncio.get_running_loop().create_task(self._respawn())
-            self._respawns.add(task)
-            task.add_done_callback(self._respawns.discard)
         if self._on_death is not None:
             self._on_death(self, why)
         self._wake()
-
-    async def _respawn(self) -> None:
-        attempt = self._deaths_in_row
-        while not self._closed:
-            if attempt > 1:
-                await asyncio.sleep(min(self.limits.respawn_limit_seconds, self.limits.respawn_seconds * 2.0 ** min(attempt - 2, 30)))
-            try:
-                await self._spawn()
-            except ReplicaFailedError as exc:
-                log.warning("%s", exc)
-                self._failed_respawns += 1
-                attempt += 1
-            else:
-                return
 
     def _enforce_deadlines(self) -> None:
         """Refuse what is past its deadline, and end replicas that compute for longer than any request may take."""
@@ -352,7 +297,7 @@ class ReplicaPool:
             pending.counted = True
             incident.charge(pending.lane, "failed")
             pending.refuse("timeout", message)
-        for worker in list(self._workers):
+        for worker in self._crew:
             for batch in worker.in_flight.values():
                 for pending in batch.pendings:
                     if not pending.finished and pending.deadline <= now:

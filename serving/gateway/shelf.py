@@ -1,13 +1,15 @@
 """The versions that have replicas here: brought up once each however often asked for, and put away when nobody needs them."""
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import structlog
 
-from lastgood.serving.backends.process import PROGRAM
+from lastgood.serving.backends.process import ProcessBackend
+from lastgood.serving.backends.replica import Backend, Need, ReplicaFailedError
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.gateway.record import SharedRecord
@@ -26,7 +28,9 @@ class Shelf:
         plane: DataPlane,
         folder: Path,
         *,
+        backend: Backend | None = None,
         program: Sequence[str] | None = None,
+        generation: Callable[[str], int] = lambda _: 0,
     ) -> None:
         """
         Begin with an empty shelf.
@@ -35,18 +39,32 @@ class Shelf:
             record: Where files come from.
             plane: What the pools serve.
             folder: Where the copies lie while their version is up.
+            backend: Where replicas run; default: child processes.
             program: Another replica program than the product's, as an argument list.
+            generation: Gives the generation of a model's route.
         """
         self._record = record
         self._plane = plane
         self._folder = folder
         self.on_death: Callable[[ReplicaPool, str], None] | None = None  # called once for each replica that died untold
-        self._program = program or PROGRAM
+        self._backend = backend or ProcessBackend()
+        self._program = program
+        self._generation = generation
+        self._copies = itertools.count(1)
         self._pools: dict[Key, ReplicaPool] = {}
         self._starting: dict[Key, asyncio.Task[ReplicaPool]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
         shutil.rmtree(folder, ignore_errors=True)  # copies of a gateway that died
         folder.mkdir(parents=True)
+
+    async def open(self, needed: Iterable[Need]) -> None:
+        """
+        Get the backend ready, with what these versions may still have there.
+
+        Raises:
+            ConfigurationError: Replicas cannot run where the settings say.
+        """
+        await self._backend.open(list(needed))
 
     def get(self, model: str, pin: Pin | None) -> ReplicaPool | None:
         """Give the pool of a version that was brought up."""
@@ -65,14 +83,32 @@ class Shelf:
             return self._pools[key]
         task = self._starting.get(key)
         if task is None:
-            task = self._starting[key] = asyncio.create_task(self._start(model, pin))
+            task = self._starting[key] = asyncio.create_task(self._start_or_say(model, pin))
             task.add_done_callback(lambda _: self._starting.pop(key, None))
         return await asyncio.shield(task)
 
+    async def _start_or_say(self, model: str, pin: Pin) -> ReplicaPool:
+        try:
+            return await self._start(model, pin)
+        except OSError as exc:
+            # No room, no file descriptor, no memory: this host's trouble, not a bug, and the rollout must hear of it.
+            raise ReplicaFailedError(f"{model}@{pin.number} cannot be brought up on this machine: {exc}.") from exc
+
     async def _start(self, model: str, pin: Pin) -> ReplicaPool:
-        folder = self._folder / f"{model}-{pin.number}-{pin.digest.removeprefix('sha256:')[:16]}"
+        # Never the folder of an earlier time: that one may be on its way out.
+        folder = self._folder / f"{model}-{pin.number}-{pin.digest.removeprefix('sha256:')[:16]}-{next(self._copies)}"
         content = await self._record.materialize(pin.digest, folder)
-        pool = ReplicaPool(model, pin.number, pin.digest, content, folder, program=self._program, on_death=self.on_death)
+        pool = ReplicaPool(
+            model,
+            pin.number,
+            pin.digest,
+            content,
+            folder,
+            backend=self._backend,
+            program=self._program,
+            generation=self._generation(model),
+            on_death=self.on_death,
+        )
         try:
             await pool.start()
         except BaseException:
@@ -107,3 +143,4 @@ class Shelf:
         for model in {key[0] for key in self._pools}:
             self.keep_only(model, ())
         await asyncio.gather(*self._stopping)
+        await self._backend.close()

@@ -1,6 +1,6 @@
 """One replica with what it has in its hands."""
 
-from lastgood.serving.backends.process import ReplicaProcess
+from lastgood.serving.backends.replica import Replica
 from lastgood.serving.gateway.batcher import Batch
 
 
@@ -9,7 +9,7 @@ class Worker:
 
     __slots__ = ("_free", "_next", "in_flight", "replica")
 
-    def __init__(self, replica: ReplicaProcess) -> None:
+    def __init__(self, replica: Replica) -> None:
         """Take over a replica that is ready."""
         self.replica = replica
         self.in_flight: dict[int, Batch] = {}

@@ -1,4 +1,4 @@
-"""``python -m lastgood.serving.replica FD``: one version, served to the gateway that started it."""
+"""``python -m lastgood.serving.replica FD`` or ``--connect PATH``: one version, served to the gateway that started it."""
 
 import sys
 

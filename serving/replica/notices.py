@@ -4,6 +4,7 @@ What gateway and replica say to each other: one SEQPACKET message each, so that 
 ============  ==================  =========================================================================
 to replica    START               JSON {"folder", "digest"}; file descriptors: the content's JSON, then the slots
 to replica    RUN                 slot, number of the batch, bytes used in the slot
+to replica    END                 nothing more will come: exit
 to gateway    READY               the replica verified, warmed up, and gave the golden answers
 to gateway    REFUSED             JSON {"code", "message"}: it never will, and exits
 to gateway    DONE                slot, number, bytes used, seconds computed, and whether row flags follow the outputs
@@ -20,6 +21,7 @@ READY: Final = 3
 REFUSED: Final = 4
 DONE: Final = 5
 FAILED: Final = 6
+END: Final = 7
 
 # kind, slot, flagged, zero, number of the batch, bytes used in the slot, compute seconds
 _NOTICE = struct.Struct("<BBBxIQd")

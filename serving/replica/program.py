@@ -1,9 +1,12 @@
 """
-The replica as a program: ``python -m lastgood.serving.replica FD``.
+The replica as a program: ``python -m lastgood.serving.replica FD`` or ``--connect PATH``.
 
 It verifies, warms up and proves the version in a thread of low priority, so that starting a version does not slow
 the ones that serve, and then answers from the main thread. On Linux the priority belongs to the thread: no
 permission is needed to serve at full priority afterwards.
+
+With an inherited socket it ends with its gateway. One that called its gateway calls again, and gives the golden answers
+again to the next one, with the bytes it verified when it loaded them.
 """
 
 import contextlib
@@ -15,11 +18,13 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lastgood.errors import LastgoodError
 from lastgood.serving.replica import notices
+from lastgood.serving.replica.dial import PATIENCE_SECONDS, dial
 
 if TYPE_CHECKING:
     from lastgood.serving.replica.model import Model
@@ -27,45 +32,83 @@ if TYPE_CHECKING:
 
 PREPARING_NICENESS = 10
 _MAX_FDS = 64
+_USAGE = """usage: python -m lastgood.serving.replica FD
+       python -m lastgood.serving.replica --connect PATH
+FD is an inherited SEQPACKET socket, PATH one that a gateway listens on; the gateway starts this program.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model, and what proves it."""
+
+    model: "Model"
+    package: "Package"  # without the bytes of the model, which is loaded
 
 
 def main(make_model: "Callable[[Package], Model] | None" = None, argv: list[str] | None = None) -> int:
     """
-    Serve one version to the process at the other end of the inherited socket.
+    Serve one version to the process at the other end of a socket.
 
     Args:
         make_model: Makes the model of a verified package; default `Model.open`.
-        argv: The descriptor of a SEQPACKET socket; default from the command line.
+        argv: The descriptor of a SEQPACKET socket, or ``--connect`` and a path; default from the command line.
 
     Returns:
         Exit code: 0 when the gateway let go, else that of the error which was reported as REFUSED.
     """
-    arguments = sys.argv[1:] if argv is None else argv
-    if len(arguments) != 1 or not arguments[0].isdecimal():
-        sys.stderr.write("usage: python -m lastgood.serving.replica FD\nFD is a SEQPACKET socket; the gateway starts this program.\n")
-        return 2
+    match sys.argv[1:] if argv is None else argv:
+        case [descriptor] if descriptor.isdecimal():
+            with socket.socket(fileno=int(descriptor)) as connection:
+                return _talk(connection, make_model, None)[0] or 0
+        case ["--connect", path]:
+            return _serve_callers(path, make_model)
+        case _:
+            sys.stderr.write(_USAGE)
+            return 2
+
+
+def _serve_callers(path: str, make_model: "Callable[[Package], Model] | None") -> int:
+    loaded = None
+    while (connection := dial(path, PATIENCE_SECONDS)) is not None:
+        with connection:
+            code, loaded = _talk(connection, make_model, loaded)
+        if code is not None:
+            return code
+    sys.stderr.write("no gateway listens any more; this replica ends\n")
+    return 0
+
+
+def _talk(
+    connection: socket.socket, make_model: "Callable[[Package], Model] | None", loaded: Loaded | None
+) -> tuple[int | None, Loaded | None]:
+    """Serve one gateway; give the exit code, None where it just went away, and what is loaded by then."""
     # A gateway that is gone wants no answer: every send may find the connection closed.
-    with socket.socket(fileno=int(arguments[0])) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         message, fds, _, _ = socket.recv_fds(connection, notices.MESSAGE_BYTES, _MAX_FDS)
         if not message:
-            return 0
+            return None, loaded
         _enter_nowhere()
-        preparation = _Preparation(make_model, json.loads(message[1:]), fds[0])
+        preparation = _Preparation(make_model, json.loads(message[1:]), fds[0], loaded)
         preparation.start()
         preparation.join()
-        if preparation.model is None:
+        loaded = preparation.loaded
+        if loaded is None:
             connection.send(bytes([notices.REFUSED]) + json.dumps(preparation.refusal).encode())
-            return preparation.exit_code
+            return preparation.exit_code, None
 
         from lastgood.serving.replica.serve import serve
         from lastgood.serving.replica.slots import Slot
 
         slots = [Slot(fd) for fd in fds[1:]]
-        connection.send(bytes([notices.READY]) + preparation.report.encode())
-        serve(connection, preparation.model, slots)
-        for slot in slots:
-            slot.close()
-    return 0
+        try:
+            connection.send(bytes([notices.READY]) + preparation.report.encode())
+            if serve(connection, loaded.model, slots):
+                return 0, loaded
+        finally:
+            for slot in slots:
+                slot.close()
+    return None, loaded
 
 
 def _enter_nowhere() -> None:
@@ -78,12 +121,15 @@ def _enter_nowhere() -> None:
 class _Preparation(threading.Thread):
     """Everything before the first answer; leaves a model, or the reason why there is none."""
 
-    def __init__(self, make_model: "Callable[[Package], Model] | None", start: dict[str, str], content_fd: int) -> None:
+    def __init__(
+        self, make_model: "Callable[[Package], Model] | None", start: dict[str, str], content_fd: int, loaded: Loaded | None
+    ) -> None:
         super().__init__(name="prepare")
         self._make_model = make_model
         self._start = start
         self._content_fd = content_fd
-        self.model: Model | None = None
+        self._before = loaded
+        self.loaded: Loaded | None = None
         self.report = ""
         self.refusal = {"code": "lastgood", "message": ""}
         self.exit_code = 1
@@ -107,7 +153,9 @@ class _Preparation(threading.Thread):
         with os.fdopen(self._content_fd, "rb") as stream:
             stream.seek(0)
             content = stream.read()
-        package = read_package(content, self._start["digest"], Path(self._start["folder"]))
-        model = (self._make_model or Model.open)(package)
-        self.report = prove(model, package)
-        self.model = model
+        loaded = self._before
+        if loaded is None or loaded.package.digest != self._start["digest"]:
+            package = read_package(content, self._start["digest"], Path(self._start["folder"]))
+            loaded = Loaded((self._make_model or Model.open)(package), replace(package, model=b"", beside={}))
+        self.report = prove(loaded.model, loaded.package)
+        self.loaded = loaded

@@ -11,9 +11,9 @@ from lastgood.serving.replica.model import Model
 from lastgood.serving.replica.slots import Array, Slot
 
 
-def serve(connection: socket.socket, model: Model, slots: Sequence[Slot]) -> None:
+def serve(connection: socket.socket, model: Model, slots: Sequence[Slot]) -> bool:
     """
-    Answer batches until the gateway closes the connection or dies.
+    Answer batches until the gateway lets go, closes the connection or dies; say whether it let go.
 
     An exception of the model is an answer ("failed"), not the end of the replica.
     """
@@ -21,9 +21,11 @@ def serve(connection: socket.socket, model: Model, slots: Sequence[Slot]) -> Non
         try:
             message = connection.recv(notices.MESSAGE_BYTES)
         except ConnectionResetError:
-            return
+            return False
         if not message:
-            return
+            return False
+        if message[0] == notices.END:
+            return True
         _, index, number, used, _, _ = notices.unpack(message)
         try:
             answer = _run(model, slots[index], index, number, used)
@@ -32,7 +34,7 @@ def serve(connection: socket.socket, model: Model, slots: Sequence[Slot]) -> Non
         try:
             connection.send(answer)
         except (BrokenPipeError, ConnectionResetError):
-            return
+            return False
 
 
 def _run(model: Model, slot: Slot, index: int, number: int, used: int) -> bytes:

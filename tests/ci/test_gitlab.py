@@ -7,14 +7,14 @@ import pytest
 
 from lastgood.serving.client import Control
 
-VARIABLES = {"MODEL": "tumour", "SETTINGS": "recipe=fp32\nepochs=15\n", "SEED": "3", "STRATEGY": "direct", "WAIT": "stable"}
+VARIABLES = {"MODEL": "tumour", "SETTINGS": "recipe=static-int8\nepochs=15\n", "SEED": "3", "STRATEGY": "direct", "WAIT": "stable"}
 STAGES = ("train", "compress", "gate", "register", "deploy")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_pipeline_releases_when_somebody_says_so_and_a_cancelled_one_takes_its_candidate_back(
-    ci: Any, shared_place: Any, tmp_path: Path
+    ci: Any, shared_place: Any, reference_digest: str, tmp_path: Path
 ) -> None:
     """The deployment waits for a person where that was asked for; the commit in the record is the pipeline's."""
     place = shared_place
@@ -30,6 +30,7 @@ def test_a_pipeline_releases_when_somebody_says_so_and_a_cancelled_one_takes_its
     assert dict.fromkeys(["test", *STAGES][1:], "success") == {name: first.jobs[name] for name in STAGES}, first.console
     assert not owned.exists()
     assert (place.commit, False) == place.commit_of("tumour@1")
+    assert reference_digest == place.version("tumour@1").digest
     assert "stable" == place.state("tumour")["rollout"]["state"]
 
     cancelled = release("cancelled", {"STRATEGY": "canary", "SETTINGS": "recipe=fp32\nepochs=16"}, cancel_at="no requests yet")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-QUICK = "recipe=fp32\nepochs=15\n"
+QUICK = "recipe=static-int8\nepochs=15\n"
 pytestmark = [pytest.mark.usefixtures("groovy")]
 
 
@@ -66,7 +66,9 @@ def test_no_script_is_interpolated_by_groovy_or_uses_a_variable_without_quotes()
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_build_releases_then_an_aborted_one_takes_its_candidate_back(ci: Any, shared_place: Any, tmp_path: Path) -> None:
+def test_a_build_releases_then_an_aborted_one_takes_its_candidate_back(
+    ci: Any, shared_place: Any, reference_digest: str, tmp_path: Path
+) -> None:
     """Train to deploy on five agents that share stashes only; the commit in the record is the one that was checked out."""
     place = shared_place
 
@@ -86,6 +88,7 @@ def test_a_build_releases_then_an_aborted_one_takes_its_candidate_back(ci: Any, 
     assert {"passed"} == {test["status"] for test in first.outcome["tests"]} - {"skipped"}
     assert {"junit.xml", "report.html", "report.md"} <= {path.name for path in (first.folder / "archive").rglob("*")}
     assert (place.commit, False) == place.commit_of("tumour@1")
+    assert reference_digest == place.version("tumour@1").digest
     assert "stable" == place.state("tumour")["rollout"]["state"]
 
     # A canary that nobody sends requests stays where it is; the build is aborted while it waits.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-QUICK = "recipe=fp32\nepochs=15\n"
+QUICK = "recipe=static-int8\nepochs=15\n"
 
 
 class Comments:
@@ -78,7 +78,9 @@ def comments() -> Iterator[Comments]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_dispatch_releases_and_a_cancelled_one_takes_its_candidate_back(ci: Any, shared_place: Any, tmp_path: Path) -> None:
+def test_a_dispatch_releases_and_a_cancelled_one_takes_its_candidate_back(
+    ci: Any, shared_place: Any, reference_digest: str, tmp_path: Path
+) -> None:
     """Every job in a workspace of its own, the archive handed on as an artifact, the commit in the record the tested one."""
     place = shared_place
     skip = frozenset({"test / test"})  # which runs this test
@@ -104,6 +106,7 @@ def test_a_dispatch_releases_and_a_cancelled_one_takes_its_candidate_back(ci: An
     assert jobs == {name for name, result in first.jobs.items() if result == "success"}
     assert {"model tumour / comment"} == {name for name, result in first.jobs.items() if result == "skipped"}
     assert (place.commit, False) == place.commit_of("tumour@1")
+    assert reference_digest == place.version("tumour@1").digest
     assert "stable" == place.state("tumour")["rollout"]["state"]
     assert "loss against float32" in first.summary
 

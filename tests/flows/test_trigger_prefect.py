@@ -17,7 +17,7 @@ from lastgood.stack.processes import Stack
 from lastgood.stack.services import build_services, environment, prefect_environment
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("--set", "recipe=fp32", "--no-deploy")
+QUICK = ("--set", "recipe=static-int8", "--no-deploy")
 
 
 @pytest.fixture
@@ -38,12 +38,14 @@ def server(tmp_path: Path) -> Iterator[dict[str, str]]:
 def call(variables: dict[str, str], *arguments: str, seconds: float = 200) -> subprocess.CompletedProcess[str]:
     """Run a module of this environment in the repository."""
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=seconds, check=False)
+    return subprocess.run(command, cwd=ROOT, env={**variables, "PWD": str(ROOT)}, capture_output=True, text=True, timeout=seconds, check=False)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_deployment_is_started_and_its_verdict_comes_through(server: dict[str, str], tmp_path: Path) -> None:
+def test_a_deployment_is_started_and_its_verdict_comes_through(
+    server: dict[str, str], reference_digest: str, tmp_path: Path
+) -> None:
     """No deployment is 4, no worker 7, a release 0, a gate's refusal 3, a server that is gone 7."""
 
     def trigger(*arguments: str, code: int) -> str:
@@ -68,7 +70,9 @@ def test_a_deployment_is_started_and_its_verdict_comes_through(server: dict[str,
         worker.terminate()
         worker.wait(timeout=60)
     with Registry.open(Settings(project=tmp_path, home=tmp_path / "home"), writer="test") as registry:
-        assert "by prefect" == registry.record(registry.resolve("tumour@1").digest).why
+        version = registry.resolve("tumour@1")
+        assert "by prefect" == registry.record(version.digest).why
+        assert reference_digest == version.digest
     server["PREFECT_API_URL"] = "http://127.0.0.1:1/api"
     assert "Prefect does not answer" in trigger(code=7)
 

@@ -60,6 +60,14 @@ def test_the_linter_can_find_something(tmp_path: Path) -> None:
     assert {"DL3002", "DL3006", "DL3013"} <= set(done.stdout.split())
 
 
+def test_every_folder_of_the_package_reaches_the_build() -> None:
+    """A folder that is linked into the package and kept from the engine would be missing in the images, silently."""
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
+    linked = {path.name for path in (ROOT / "src" / "lastgood").iterdir() if path.is_symlink()}
+    assert linked
+    assert set() == linked - let_through
+
+
 @pytest.mark.slow
 @pytest.mark.system
 def test_serve_is_small_labelled_and_nobody(engine: "Engine", serve_image: str) -> None:
@@ -110,7 +118,7 @@ def serving_home(engine: "Engine", serve_image: str, home: str, tmp_path: Path) 
     mounts = ["--mount", f"type=volume,source={home},target=/var/lib/lastgood"]
     mounts += ["--mount", f"type=bind,source={tmp_path / 'import'},target=/import,readonly", "--tmpfs=/tmp"]
     said = engine.docker(
-        "run", "--rm", "--network=none", *HARD, *mounts, serve_image, "lastgood", "import", "/import/double.onnx", "--name", "m"
+        "run", "--rm", "--network=none", *HARD, *mounts, serve_image, "lastgood", "import", "/import/double.onnx", "--model", "m"
     )
     assert "m@1" in said
     return home

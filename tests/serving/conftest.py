@@ -7,7 +7,7 @@ import json
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +18,14 @@ import uvloop
 from onnx import TensorProto, helper
 
 from lastgood.registry.content import Content, FileEntry, Golden
-from lastgood.serving.backends.process import PROGRAM
+from lastgood.serving.backends.docker_backend import DockerBackend
+from lastgood.serving.backends.process import ProcessBackend
+from lastgood.serving.backends.replica import Backend
 from lastgood.serving.gateway.limits import HttpLimits, PoolLimits
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.gateway.route import Coin, Lane, Role, Route, Tally
+from lastgood.settings import DockerSettings
 from lastgood.tensors import TensorSpec
 
 ONNX_TYPES = {
@@ -205,16 +208,53 @@ def make_lane(pool: ReplicaPool, role: Role = "live", slow: float = float("inf")
     return Lane(pool, role, Tally(), slow, None, fallback)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a test's replicas run, and how a program of the test's own gets there."""
+
+    folder: Path
+    docker: DockerSettings | None = None
+
+    def make(self) -> Backend:
+        """Make the backend; it is the caller's to open and close."""
+        if self.docker is None:
+            return ProcessBackend()
+        return DockerBackend(self.docker, self.folder / "replicas", mounts={"/program": str(self.programs)})
+
+    @property
+    def programs(self) -> Path:
+        """The folder for programs, which is mounted."""
+        folder = self.folder / "program"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def command(self, path: Path) -> tuple[str, ...]:
+        """Say how a program in that folder is run."""
+        return (sys.executable, "-P", str(path)) if self.docker is None else ("python", "-P", f"/program/{path.name}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of a gateway with this backend."""
+        return {} if self.docker is None else {"backend": "docker", "docker": self.docker}
+
+
 @dataclass
 class Gateway:
     """A data plane with pools, all of them stopped at the end."""
 
     plane: DataPlane
+    backend: Backend
     pools: list[ReplicaPool] = field(default_factory=list)
     deaths: list[str] = field(default_factory=list)
 
     async def add(
-        self, version: Version, number: int = 1, *, program: Sequence[str] = PROGRAM, limits: PoolLimits | None = None, replicas: int = 1
+        self,
+        version: Version,
+        number: int = 1,
+        *,
+        program: Sequence[str] | None = None,
+        limits: PoolLimits | None = None,
+        replicas: int = 1,
     ) -> ReplicaPool:
         """Start a version of model m."""
         pool = ReplicaPool(
@@ -223,6 +263,7 @@ class Gateway:
             version.content.digest,
             version.content,
             version.folder,
+            backend=self.backend,
             program=program,
             limits=limits,
             replicas=replicas,
@@ -238,7 +279,7 @@ class Gateway:
         generation = self.plane.routes["m"].generation + 1 if "m" in self.plane.routes else 1
         self.plane.set_route(Route("m", generation, main, candidate, int(share * 2**64), Coin(generation)))
 
-    async def serve(self, version: Version, *, program: Sequence[str] = PROGRAM, limits: PoolLimits | None = None) -> Lane:
+    async def serve(self, version: Version, *, program: Sequence[str] | None = None, limits: PoolLimits | None = None) -> Lane:
         """Start a version and send it everything."""
         lane = make_lane(await self.add(version, program=program, limits=limits))
         self.route(lane)
@@ -246,15 +287,17 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(limits: HttpLimits | None = None, token: str | None = None) -> AsyncIterator[Gateway]:
+async def open_gateway(place: Place, limits: HttpLimits | None = None, token: str | None = None) -> AsyncIterator[Gateway]:
     """Listen on a free port of loopback."""
-    gateway = Gateway(DataPlane("127.0.0.1", 0, limits=limits, token=token))
+    gateway = Gateway(DataPlane("127.0.0.1", 0, limits=limits, token=token), place.make())
+    await gateway.backend.open(())
     await gateway.plane.start()
     try:
         yield gateway
     finally:
         await gateway.plane.drain(grace_seconds=1)
         await asyncio.gather(*(pool.stop(drain=False) for pool in gateway.pools))
+        await gateway.backend.close()
 
 
 async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -262,6 +305,24 @@ async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  # the state of a process has no event
             await asyncio.sleep(0.01)
+
+
+BACKENDS = ["process", pytest.param("docker", marks=[pytest.mark.slow, pytest.mark.system])]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `backends` on both."""
+    if "place" in metafunc.fixturenames and metafunc.definition.get_closest_marker("backends"):
+        metafunc.parametrize("place", BACKENDS, indirect=True)
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Give the place where replicas run: child processes, or containers of a real engine with the image of this tree."""
+    if getattr(request, "param", "process") == "process":
+        return Place(tmp_path)
+    engine, image = request.getfixturevalue("engine"), request.getfixturevalue("serve_image")
+    return Place(tmp_path, DockerSettings(image=image, socket=engine.url))
 
 
 @pytest.fixture
@@ -282,11 +343,11 @@ def run() -> Callable[[Callable[[], Awaitable[None]]], None]:
 
 
 @pytest.fixture
-def make_program(tmp_path: Path) -> Callable[[str], tuple[str, ...]]:
+def make_program(place: Place) -> Callable[[str], tuple[str, ...]]:
     """Write a replica program whose model does something else in ``run``."""
 
     def write(body: str) -> tuple[str, ...]:
-        path = tmp_path / "replica_program.py"
+        path = place.programs / "replica_program.py"
         source = """
             import os, signal, sys, time
             import numpy as np
@@ -301,7 +362,7 @@ def make_program(tmp_path: Path) -> Callable[[str], tuple[str, ...]]:
                 sys.exit(main(Other.open))
         """
         path.write_text(textwrap.dedent(source).replace("{body}", textwrap.indent(textwrap.dedent(body).strip(), " " * 8)), "utf-8")
-        return (sys.executable, "-P", str(path))
+        return place.command(path)
 
     return write
 
@@ -310,13 +371,19 @@ class Tools:
     """What tests call; modules under tests cannot import each other."""
 
     connect = staticmethod(connect)
-    open_gateway = staticmethod(open_gateway)
     make_lane = staticmethod(make_lane)
     wait_until = staticmethod(wait_until)
     build_model = staticmethod(build_model)
 
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def open_gateway(self, limits: HttpLimits | None = None, token: str | None = None) -> AbstractAsyncContextManager[Gateway]:
+        """Listen, with replicas in the test's place."""
+        return open_gateway(self.place, limits, token)
+
 
 @pytest.fixture
-def tools() -> Tools:
+def tools(place: Place) -> Tools:
     """Give the functions above."""
-    return Tools()
+    return Tools(place)

@@ -35,9 +35,9 @@ def intent(number: int, *, policy: RolloutPolicy = QUICK, replace: bool = False)
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(place: Any, tmp_path: Path) -> Settings:
     rest, control = free_ports(2)
-    return Settings(project=tmp_path, home=tmp_path / "home", port_rest=rest, port_control=control)
+    return Settings(project=tmp_path, home=tmp_path / "home", port_rest=rest, port_control=control, **place.settings)
 
 
 @pytest.fixture
@@ -89,6 +89,7 @@ async def release(tools: Any, settings: Settings, conductor: Conductor, number: 
     await settle(tools, settings, conductor, State.STABLE)
 
 
+@pytest.mark.backends
 def test_release_canary_and_rollback(settings: Settings, pins: dict[int, Pin], tools: Any, run: Run) -> None:
     """Aliases, tombstone and answers agree after each step, and a tombstoned version cannot be deployed."""
 
@@ -114,6 +115,7 @@ def test_release_canary_and_rollback(settings: Settings, pins: dict[int, Pin], t
     run(scenario)
 
 
+@pytest.mark.backends
 def test_a_version_whose_golden_answers_differ_never_gets_a_request(settings: Settings, pins: dict[int, Pin], tools: Any, run: Run) -> None:
     """It is withdrawn as not ready, without a tombstone, and the baseline goes on."""
 
@@ -130,6 +132,7 @@ def test_a_version_whose_golden_answers_differ_never_gets_a_request(settings: Se
     run(scenario)
 
 
+@pytest.mark.backends
 def test_a_second_rollout_is_a_conflict_and_replace_takes_the_first_out(
     settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
 ) -> None:
@@ -196,6 +199,7 @@ def test_three_automatic_withdrawals_freeze_the_model_until_a_person_unfreezes_i
     run(scenario)
 
 
+@pytest.mark.backends
 def test_a_withdrawal_in_the_journal_is_applied_before_anything_is_served(
     settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
 ) -> None:
@@ -221,6 +225,7 @@ def test_a_withdrawal_in_the_journal_is_applied_before_anything_is_served(
     run(scenario)
 
 
+@pytest.mark.backends
 def test_a_rollout_goes_on_after_a_restart_with_the_counts_it_had(settings: Settings, pins: dict[int, Pin], tools: Any, run: Run) -> None:
     """Killing the gateway neither restarts the judge's evidence nor loses the rollout."""
 
@@ -312,6 +317,7 @@ def test_a_first_version_that_is_replaced_while_it_soaks_pages_nobody_and_can_be
     run(scenario)
 
 
+@pytest.mark.backends
 def test_a_damaged_live_version_is_unavailable_and_the_gateway_not_ready(
     settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
 ) -> None:

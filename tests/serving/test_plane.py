@@ -38,6 +38,7 @@ async def fan_out(tools: "Tools", port: int, connections: int = 24, each: int = 
     return sum(await asyncio.gather(*(ask(number) for number in range(connections))))
 
 
+@pytest.mark.backends
 def test_every_answer_belongs_to_its_request(run: Run, versions: "Versions", tools: "Tools") -> None:
     """Distinct inputs, joined into batches: each request gets its own rows back."""
 
@@ -70,9 +71,20 @@ def test_a_planted_mix_up_is_caught(run: Run, versions: "Versions", tools: "Tool
     run(scenario)
 
 
-@pytest.mark.parametrize("swaps", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_swaps_under_load_lose_nothing_and_name_who_answered(run: Run, versions: "Versions", tools: "Tools", swaps: int) -> None:
+@pytest.mark.backends
+def test_swaps_under_load_lose_nothing_and_name_who_answered(run: Run, versions: "Versions", tools: "Tools") -> None:
     """Two versions take turns: every answer is the one of the version it names, and none fails."""
+    swap_under_load(run, versions, tools, swaps=4)
+
+
+@pytest.mark.slow
+def test_many_swaps_under_load_lose_nothing_and_name_who_answered(run: Run, versions: "Versions", tools: "Tools") -> None:
+    """The same, twenty times."""
+    swap_under_load(run, versions, tools, swaps=20)
+
+
+def swap_under_load(run: Run, versions: "Versions", tools: "Tools", *, swaps: int) -> None:
+    """Swap that often while six clients ask."""
 
     async def scenario() -> None:
         async with tools.open_gateway() as gateway:
@@ -137,6 +149,7 @@ ELEMENTS: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.backends
 def test_datatypes_pass_through_the_replica(run: Run, versions: "Versions", tools: "Tools") -> None:
     """Each datatype survives JSON, shared memory and ONNX Runtime, joined with others; outputs come in the order asked for."""
 
@@ -288,6 +301,7 @@ def test_a_token_keeps_everybody_else_out(run: Run, versions: "Versions", tools:
     run(scenario)
 
 
+@pytest.mark.backends
 def test_metrics_say_what_happened(run: Run, versions: "Versions", tools: "Tools") -> None:
     """A scrape has every family with its labels, also of a version that serves no more."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 MakeProgram = Callable[[str], tuple[str, ...]]
+pytestmark = pytest.mark.backends
 QUICK = PoolLimits(respawn_seconds=0.01, respawn_limit_seconds=0.05)
 # Dies of any row that holds 666; else computes y = 2x + 1.
 POISON = """

@@ -15,30 +15,36 @@ import psutil
 import pytest
 from onnx import TensorProto, helper
 
-from lastgood.serving.backends.process import PROGRAM, ReplicaFailedError, describe_status
+from lastgood.serving.backends.process import PROGRAM, describe_status
+from lastgood.serving.backends.replica import ReplicaFailedError
 from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.replica.serve import find_invalid
 from lastgood.tensors import TensorSpec
 
 if TYPE_CHECKING:
-    from tests.serving.conftest import Tools, Version, Versions
+    from tests.serving.conftest import Place, Tools, Version, Versions
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 GOLDEN = {"in/x": ROWS, "out/y": 2 * ROWS + 1}
 
 
-def start_and_fail(run: Run, version: "Version", **options: Any) -> ReplicaFailedError:
-    """Start a version that must not become ready; no process is left."""
+def start_and_fail(run: Run, place: "Place", version: "Version", **options: Any) -> ReplicaFailedError:
+    """Start a version that must not become ready; no process is left, and no container or socket."""
     errors: list[ReplicaFailedError] = []
 
     async def scenario() -> None:
-        pool = ReplicaPool("m", 1, options.pop("digest", version.content.digest), version.content, version.folder, **options)
+        backend = place.make()
+        await backend.open(())
+        digest = options.pop("digest", version.content.digest)
+        pool = ReplicaPool("m", 1, digest, version.content, version.folder, backend=backend, **options)
         with pytest.raises(ReplicaFailedError) as caught:
             await pool.start()
         assert not pool.ready
         await pool.stop()
+        assert [] == [path for path in (place.folder / "replicas").glob("*") if path.is_dir()]
+        await backend.close()
         errors.append(caught.value)
 
     before = set(psutil.Process().children())
@@ -47,6 +53,7 @@ def start_and_fail(run: Run, version: "Version", **options: Any) -> ReplicaFaile
     return errors[0]
 
 
+@pytest.mark.backends
 def test_a_version_whose_golden_answers_agree_gets_ready(run: Run, versions: "Versions", tools: "Tools") -> None:
     """The report says what was proven, and the first answer is right."""
 
@@ -59,47 +66,50 @@ def test_a_version_whose_golden_answers_agree_gets_ready(run: Run, versions: "Ve
     run(scenario)
 
 
-def test_wrong_golden_answers_are_never_served(run: Run, versions: "Versions") -> None:
+@pytest.mark.backends
+def test_wrong_golden_answers_are_never_served(run: Run, place: "Place", versions: "Versions") -> None:
     """The sentence names output, place, both values and the tolerance."""
-    error = start_and_fail(run, versions.linear(scale=2.5, golden=GOLDEN))
+    error = start_and_fail(run, place, versions.linear(scale=2.5, golden=GOLDEN))
     assert error.reason == "serving.golden-mismatch"
     assert "'y' differs in 5 of 6 elements: at [0, 1] it is 3.5, recorded was 3.0 (rtol 1e-05" in str(error)
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize("name", ["model.onnx", "golden.npz"])
-def test_a_flipped_bit_is_never_served(run: Run, versions: "Versions", name: str) -> None:
+def test_a_flipped_bit_is_never_served(run: Run, place: "Place", versions: "Versions", name: str) -> None:
     """The file is named, and nothing of it is loaded."""
     version = versions.linear(golden=GOLDEN)
     path = version.folder / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    error = start_and_fail(run, version)
+    error = start_and_fail(run, place, version)
     assert error.reason == "serving.file-changed"
     assert f"'{name}' has {len(data)} bytes and SHA-256" in str(error)
 
 
-def test_a_missing_file_and_a_wrong_digest_are_never_served(run: Run, versions: "Versions") -> None:
+@pytest.mark.backends
+def test_a_missing_file_and_a_wrong_digest_are_never_served(run: Run, place: "Place", versions: "Versions") -> None:
     """Content under another digest, or without its file, is refused by name."""
     version = versions.linear()
-    assert "hashes to" in str(start_and_fail(run, version, digest="sha256:" + "0" * 64))
+    assert "hashes to" in str(start_and_fail(run, place, version, digest="sha256:" + "0" * 64))
     (version.folder / "model.onnx").unlink()
-    assert "'model.onnx' cannot be read" in str(start_and_fail(run, version))
+    assert "'model.onnx' cannot be read" in str(start_and_fail(run, place, version))
 
 
-def test_a_model_that_takes_something_else_is_never_served(run: Run, versions: "Versions") -> None:
+def test_a_model_that_takes_something_else_is_never_served(run: Run, place: "Place", versions: "Versions") -> None:
     """Names and datatypes must be those of the content."""
     version = versions.linear()
     other = replace(version, content=replace(version.content, inputs=(TensorSpec("z", "FP32", (-1, 3)),)))
-    error = start_and_fail(run, other)
+    error = start_and_fail(run, place, other)
     assert error.reason == "serving.signature-mismatch"
     assert "{'x': 'FP32'}" in str(error)
 
 
-def test_bytes_that_are_no_model_are_a_sentence(run: Run, versions: "Versions") -> None:
+def test_bytes_that_are_no_model_are_a_sentence(run: Run, place: "Place", versions: "Versions") -> None:
     """ONNX Runtime's refusal is passed on."""
     specs = [TensorSpec("x", "FP32", (-1, 3))]
-    assert start_and_fail(run, versions.write(b"not a model", specs, specs)).reason == "runtime.unsupported-model"
+    assert start_and_fail(run, place, versions.write(b"not a model", specs, specs)).reason == "runtime.unsupported-model"
 
 
 def make_external(tools: "Tools") -> bytes:
@@ -113,7 +123,8 @@ def make_external(tools: "Tools") -> bytes:
     return tools.build_model([helper.make_node("Add", ["x", "w"], ["y"])], inputs, outputs, [weights])
 
 
-def test_tensors_beside_the_model_are_verified_too(run: Run, versions: "Versions", tools: "Tools") -> None:
+@pytest.mark.backends
+def test_tensors_beside_the_model_are_verified_too(run: Run, place: "Place", versions: "Versions", tools: "Tools") -> None:
     """A model with external data serves with the listed file, and not when that file was changed."""
     inputs, outputs = [TensorSpec("x", "FP32", (-1, 3))], [TensorSpec("y", "FP32", (-1, 3))]
     weights = np.array([10, 20, 30], np.float32).tobytes()
@@ -127,27 +138,35 @@ def test_tensors_beside_the_model_are_verified_too(run: Run, versions: "Versions
 
     run(scenario)
     (version.folder / "weights.bin").write_bytes(weights[::-1])
-    assert "'weights.bin' has 12 bytes" in str(start_and_fail(run, version))
+    assert "'weights.bin' has 12 bytes" in str(start_and_fail(run, place, version))
 
 
-def test_a_file_that_is_not_listed_is_never_loaded(run: Run, versions: "Versions", tools: "Tools", monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.backends
+def test_a_file_that_is_not_listed_is_never_loaded(
+    run: Run, place: "Place", versions: "Versions", tools: "Tools", monkeypatch: pytest.MonkeyPatch
+) -> None:
     """External data beside the model, or where the gateway runs, is not found unless the content lists it."""
     inputs, outputs = [TensorSpec("x", "FP32", (-1, 3))], [TensorSpec("y", "FP32", (-1, 3))]
     version = versions.write(make_external(tools), inputs, outputs)
     (version.folder / "weights.bin").write_bytes(np.array([1, 2, 3], np.float32).tobytes())
     monkeypatch.chdir(version.folder)
-    assert start_and_fail(run, version).reason == "runtime.unsupported-model"
+    assert start_and_fail(run, place, version).reason == "runtime.unsupported-model"
 
 
+@pytest.mark.backends
 def test_a_replica_that_dies_or_hangs_before_it_is_ready_is_a_sentence(
-    run: Run, versions: "Versions", make_program: Callable[[str], tuple[str, ...]]
+    run: Run, place: "Place", versions: "Versions", make_program: Callable[[str], tuple[str, ...]]
 ) -> None:
-    """Signal, time-out, or a program that is none: no traceback and no process is left."""
-    killed = start_and_fail(run, versions.linear(), program=make_program("os.kill(os.getpid(), signal.SIGKILL)"))
+    """Signal or time-out: no traceback and no process is left."""
+    killed = start_and_fail(run, place, versions.linear(), program=make_program("os.kill(os.getpid(), signal.SIGKILL)"))
     assert "m@1 was killed by SIGKILL" in str(killed)
-    slow = start_and_fail(run, versions.linear(), program=make_program("time.sleep(60)"), limits=PoolLimits(start_seconds=1))
+    slow = start_and_fail(run, place, versions.linear(), program=make_program("time.sleep(60)"), limits=PoolLimits(start_seconds=1))
     assert "not ready after 1 s" in str(slow)
-    assert "cannot be started" in str(start_and_fail(run, versions.linear(), program=("/nonexistent",)))
+
+
+def test_a_program_that_is_none_is_a_sentence(run: Run, place: "Place", versions: "Versions") -> None:
+    """The system's own words are passed on."""
+    assert "cannot be started" in str(start_and_fail(run, place, versions.linear(), program=("/nonexistent",)))
     assert describe_status(3) == "exited with status 3"
 
 

@@ -1,0 +1,140 @@
+"""The replicas of one version: started, chosen from, replaced when they die, and stopped."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+
+from lastgood.serving.backends.replica import Backend, Launch, Owner, Replica, ReplicaFailedError
+from lastgood.serving.gateway.limits import PoolLimits
+from lastgood.serving.gateway.worker import Worker
+
+log = logging.getLogger(__name__)
+
+
+class Crew:
+    """As many replicas as were asked for, as long as it is not closed; belongs to one event loop."""
+
+    def __init__(
+        self, backend: Backend, launch: Launch, owner: Owner, *, replicas: int, limits: PoolLimits, on_ready: Callable[[], None]
+    ) -> None:
+        """
+        Prepare; `start` starts.
+
+        Args:
+            backend: Where replicas run.
+            launch: What each one is.
+            owner: Who is told what they say.
+            replicas: How many.
+            limits: Times.
+            on_ready: Called after each one that got ready.
+        """
+        self.closed = False
+        self._backend = backend
+        self._launch = launch
+        self._owner = owner
+        self._size = replicas
+        self._limits = limits
+        self._on_ready = on_ready
+        self._workers: list[Worker] = []
+        self._respawns: set[asyncio.Task[None]] = set()
+        self._deaths_in_row = 0
+        self._failed_respawns = 0
+
+    def __iter__(self) -> Iterator[Worker]:
+        """Give the workers; the crew may change meanwhile."""
+        return iter(tuple(self._workers))
+
+    @property
+    def ready(self) -> bool:
+        """Whether a replica is ready."""
+        return any(worker.replica.ready for worker in self._workers)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a replica has a batch in its hands."""
+        return any(worker.in_flight for worker in self._workers)
+
+    @property
+    def failing(self) -> bool:
+        """Whether nothing runs and the last attempt to change that failed."""
+        return bool(self._failed_respawns and not self._workers)
+
+    async def start(self) -> None:
+        """
+        Start every replica and wait until all are ready.
+
+        Raises:
+            ReplicaFailedError: One did not become ready; none is left running then.
+        """
+        results = await asyncio.gather(*(self._spawn() for _ in range(self._size)), return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        if errors:
+            await self._stop_workers()
+            raise errors[0]
+
+    async def _spawn(self) -> None:
+        replica = self._backend.make(self._launch, self._owner)
+        try:
+            await replica.start(self._limits.start_seconds)
+        except ReplicaFailedError as exc:
+            if not replica.adopted:
+                raise
+            # What went wrong with one that an earlier gateway left says nothing about the version.
+            log.warning("%s", exc)
+            replica = self._backend.make(self._launch, self._owner)
+            await replica.start(self._limits.start_seconds)
+        log.info("%s is ready: %s", self._launch.name, replica.report)
+        if self.closed:
+            await replica.stop(self._limits.stop_seconds)
+            return
+        self._workers.append(Worker(replica))
+        self._failed_respawns = 0
+        self._on_ready()
+
+    async def stop(self) -> None:
+        """End every replica, and start no other."""
+        self.closed = True
+        for task in list(self._respawns):
+            task.cancel()
+        await asyncio.gather(*self._respawns, return_exceptions=True)
+        await self._stop_workers()
+
+    async def _stop_workers(self) -> None:
+        workers, self._workers = self._workers, []
+        await asyncio.gather(*(worker.replica.stop(self._limits.stop_seconds) for worker in workers))
+
+    def choose(self, *, exclusive: bool) -> Worker | None:
+        """Give the worker with the fewest batches that takes another one, if there is one."""
+        best: Worker | None = None
+        for worker in self._workers:
+            if worker.takes(exclusive=exclusive) and (best is None or len(worker.in_flight) < len(best.in_flight)):
+                best = worker
+        return best
+
+    def find(self, replica: Replica) -> Worker | None:
+        """Give the worker of a replica, if it is one of the crew's."""
+        return next((worker for worker in self._workers if worker.replica is replica), None)
+
+    def lose(self, worker: Worker) -> None:
+        """Take a worker out whose replica died, and start another one."""
+        self._workers.remove(worker)
+        lived = asyncio.get_running_loop().time() - worker.replica.ready_at
+        self._deaths_in_row = 1 if lived >= self._limits.settled_seconds else self._deaths_in_row + 1
+        if not self.closed:
+            task = asyncio.get_running_loop().create_task(self._respawn())
+            self._respawns.add(task)
+            task.add_done_callback(self._respawns.discard)
+
+    async def _respawn(self) -> None:
+        attempt = self._deaths_in_row
+        while not self.closed:
+            if attempt > 1:
+                await asyncio.sleep(min(self._limits.respawn_limit_seconds, self._limits.respawn_seconds * 2.0 ** min(attempt - 2, 30)))
+            try:
+                await self._spawn()
+            except ReplicaFailedError as exc:
+                log.warning("%s", exc)
+                self._failed_respawns += 1
+                attempt += 1
+            else:
+                return
