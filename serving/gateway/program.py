@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -96,6 +97,22 @@ def main(*, program: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Forgiving:
+    """A stream for logs: a line that cannot be written, on a full disk or to a reader that is gone, must not stop the work it tells of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logging() -> None:
     """Log lines of JSON to stderr, ours and those of libraries."""
     shared: list[structlog.typing.Processor] = [
@@ -106,7 +123,7 @@ def configure_logging() -> None:
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Forgiving(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler()

@@ -6,12 +6,15 @@ the next generation.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast
 
+import structlog
+
+from lastgood.errors import LastgoodError
 from lastgood.registry.content import Content
 from lastgood.registry.registry import Registry
 from lastgood.registry.transaction import Transaction
@@ -19,7 +22,9 @@ from lastgood.serving.gateway.state import Change, ModelState
 from lastgood.serving.rollout.table import Cause, Pin
 from lastgood.settings import Settings
 
+log = structlog.get_logger()
 T = TypeVar("T")
+_LONGEST_DELAY_SECONDS: Final = 5.0
 ACTOR: Final = "gateway"  # writer of the event chain, and who acts when nobody asked
 
 
@@ -60,6 +65,26 @@ class SharedRecord:
         """Run a function on the registry in its thread."""
         registry = cast("Registry", self._registry)
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, registry)
+
+    async def insist(self, work: Callable[[], Awaitable[None]], *, what: str, model: str) -> None:
+        """
+        Do work on the record for as long as it takes: a database that is away, locked or full comes back.
+
+        Args:
+            work: Reads and writes from the beginning each time it is called.
+            what: What is written, for the log.
+            model: About which model.
+        """
+        delay = 0.1
+        while True:
+            try:
+                await work()
+            except (LastgoodError, OSError) as exc:
+                log.warning("not in the shared record yet", what=what, model=model, why=str(exc))
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
+            else:
+                return
 
     async def load(self) -> tuple[dict[str, tuple[ModelState, int]], set[str]]:
         """Give every model's state with its generation, and the digests that must not serve."""

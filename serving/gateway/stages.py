@@ -7,9 +7,10 @@ record cannot be written, a rollout stays where it is and goes on when it can.
 
 import asyncio
 import contextlib
+import functools
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
@@ -22,7 +23,6 @@ from lastgood.serving.gateway.state import Change, step
 from lastgood.serving.rollout.table import EventKind, Rollout
 
 log = structlog.get_logger()
-_LONGEST_DELAY_SECONDS: Final = 10.0
 
 
 class Stages:
@@ -48,18 +48,8 @@ class Stages:
 
     async def _insist(self, held: Held, kind: EventKind, rollout: str, *, why: str = "", payload: dict[str, Any] | None = None) -> None:
         """Advance for as long as it takes to be written: nobody else will tell what became of the candidate."""
-        delay = 0.1
-        while True:
-            try:
-                await self.advance(held, kind, rollout, why=why, payload=payload)
-            except (LastgoodError, OSError) as exc:
-                if isinstance(exc, ConflictError):
-                    raise
-                log.warning("a stage is not in the shared record yet", model=held.state.model, event_kind=kind, why=str(exc))
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
-            else:
-                return
+        work = functools.partial(self.advance, held, kind, rollout, why=why, payload=payload)
+        await self._record.insist(work, what=f"stage {kind}", model=held.state.model)
 
     def go_on(self, rollout: Rollout, kind: EventKind, why: str) -> None:
         """Advance in a task of its own."""

@@ -6,16 +6,14 @@ Veto, switch, one fsynced line in the journal, and only then the shared record, 
 it one when it is back.
 """
 
-import asyncio
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import structlog
 
-from lastgood.errors import LastgoodError
 from lastgood.serving.gateway.book import Book, Held
 from lastgood.serving.gateway.installer import Installer
 from lastgood.serving.gateway.journal import Entry, Journal
@@ -24,7 +22,6 @@ from lastgood.serving.gateway.state import ModelState, Taking, withdraw
 from lastgood.serving.rollout.table import Cause, Pin
 
 log = structlog.get_logger()
-_LONGEST_DELAY_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +142,11 @@ class Withdrawals:
         )
 
     async def _write(self, entry: Entry) -> None:
-        delay = 0.1
-        while True:
-            try:
-                async with self._book.held[entry.model].lock:
-                    await self._write_once(entry)
-            except (LastgoodError, OSError) as exc:
-                log.warning("a withdrawal is not in the shared record yet", model=entry.model, version=entry.number, why=str(exc))
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
-            else:
-                return
+        async def write() -> None:
+            async with self._book.held[entry.model].lock:
+                await self._write_once(entry)
+
+        await self._record.insist(write, what=f"withdrawal of version {entry.number}", model=entry.model)
 
     async def _write_once(self, entry: Entry) -> None:
         held = self._book.held[entry.model]
@@ -190,5 +181,6 @@ class Withdrawals:
         model = held.state.model
         self._book.tallies["pages", model] += 1
         log.error("a person is needed", model=model, why=text)
-        self._book.spawn(self._record.append(model, [Note("page", None, ACTOR, {"why": text})]))
+        note = Note("page", None, ACTOR, {"why": text}, idempotency=uuid.uuid4().hex)
+        self._book.spawn(self._record.insist(lambda: self._record.append(model, [note]), what="page", model=model))
         self._book.tell()

@@ -38,14 +38,14 @@ def server(tmp_path: Path) -> Iterator[dict[str, str]]:
 def call(variables: dict[str, str], *arguments: str, seconds: float = 200) -> subprocess.CompletedProcess[str]:
     """Run a module of this environment in the repository."""
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env={**variables, "PWD": str(ROOT)}, capture_output=True, text=True, timeout=seconds, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env={**variables, "PWD": str(ROOT)}, capture_output=True, text=True, timeout=seconds, check=False
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_deployment_is_started_and_its_verdict_comes_through(
-    server: dict[str, str], reference_digest: str, tmp_path: Path
-) -> None:
+def test_a_deployment_is_started_and_its_verdict_comes_through(server: dict[str, str], reference_digest: str, tmp_path: Path) -> None:
     """No deployment is 4, no worker 7, a release 0, a gate's refusal 3, a server that is gone 7."""
 
     def trigger(*arguments: str, code: int) -> str:

@@ -1,11 +1,13 @@
 """Guards of the layout: folders at the root, one import package, nothing that breaks Python's own modules."""
 
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto, helper
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("compression", "flows", "grafana", "monitoring", "pipelines", "registry", "serving")
@@ -69,3 +71,18 @@ def test_prefects_server_can_be_imported_with_the_pinned_versions() -> None:
         [sys.executable, "-c", "import prefect.server.api.server"], capture_output=True, text=True, timeout=120, check=False
     )
     assert 0 == done.returncode, done.stderr
+
+
+def test_nothing_that_serves_counts_its_use(tmp_path: Path) -> None:
+    """Opening a session leaves no file in the person's home: no device id, no database of events."""
+    program = "import sys; from lastgood.runtime import open_session; open_session(open(sys.argv[1], 'rb').read())"
+    model = tmp_path / "model.onnx"
+    tensor = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "m", [tensor], [answer])
+    model.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    home = tmp_path / "home"
+    home.mkdir()
+    variables = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY" and not name.startswith("XDG_")}
+    subprocess.run([sys.executable, "-c", program, str(model)], env={**variables, "HOME": str(home)}, check=True, timeout=60)
+    assert [] == list(home.rglob("*"))
