@@ -53,7 +53,8 @@ check: .venv/.ready-dev
 	$(BIN)/lint-imports
 
 tests: .venv/.ready-dev .venv/.ready-ci
-	$(BIN)/python -m pytest --durations=15
+	$(BIN)/python -m pytest --durations=15 -n 2 --dist loadgroup --ignore tests/benchmarks
+	$(BIN)/python -m pytest -q tests/benchmarks
 
 format: .venv/.ready-dev ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -1,5 +1,6 @@
 """A real Docker engine for the tests that need one: started here, filled from this machine, gone afterwards."""
 
+import json
 import os
 import re
 import shutil
@@ -188,3 +189,31 @@ def serve_image(engine: Engine) -> str:
     """Give the tag of the image `serve`, built from this tree."""
     engine.build("serve", SERVE, REVISION="0123abc")
     return SERVE
+
+
+@pytest.fixture(scope="session")
+def reference_digest(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest that the command line gives for tumour with seed 3, a fixed recipe and 15 epochs: what every trigger must give too."""
+    changes = ("--set", "recipe=static-int8", "--set", "epochs=15")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("LASTGOOD_", "PREFECT_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "lastgood", "release", "tumour", "--no-deploy", "--seed", "3", *changes, "--json"],
+        cwd=ROOT,
+        env={**clean, "LASTGOOD_HOME": str(tmp_path_factory.mktemp("reference"))},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    return str(json.loads(done.stdout)["version"]["digest"])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares something costly when tests run in several processes: the tests of one file, and those of the engine."""
+
+    def needs_engine(item: pytest.Item) -> bool:
+        return "backends" in item.keywords or "engine" in getattr(item, "fixturenames", ())
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("engine" if needs_engine(item) else str(item.path)))
+    items.sort(key=lambda item: not needs_engine(item))  # the longest group first, so that nothing waits for it at the end
