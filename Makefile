@@ -7,7 +7,7 @@ BIN := .venv/bin
 LASTGOOD := $(BIN)/lastgood
 
 .DEFAULT_GOAL := help
-.PHONY: help release down drill setup test quick check format tests system clean
+.PHONY: help release down drill compose setup test quick check format tests system clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ down: ## stop the local stack
 
 drill: setup ## release a bad version on purpose, in a throwaway place, and time the way back
 	$(LASTGOOD) drill dead
+
+compose: ## the same in containers, with Grafana and PostgreSQL for Prefect (docs/compose.md)
+	tools/compose-secrets
+	docker compose up --build --detach --wait
 
 setup: .venv/.ready ## create the virtual environment and install into it
 
@@ -40,7 +44,7 @@ setup: .venv/.ready ## create the virtual environment and install into it
 	@tools/ci-checkers/install .venv/ci-checkers
 	@touch $@
 
-test: GROUPS := signals engine
+test: GROUPS := signals engine compose
 test: system check tests ## format, lint, types, import contracts and every test
 
 quick: check .venv/.ready-ci ## the two-minute part of it

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 BASE = "lastgood-test-base"
 WHEELHOUSE = "lastgood-test-wheelhouse"
 SERVE = "lastgood-serve"
+TRAIN = "lastgood-train"
 # What the RUN lines of the Dockerfile call, and what a test asks a container to do.
 TOOLS = ("sh", "cat", "chown", "dd", "id", "ls", "mkdir", "sleep", "touch")
 _ADMIN = 1 << 21  # CAP_SYS_ADMIN: without it nobody can mount, and so run an engine
@@ -189,6 +190,18 @@ def serve_image(engine: Engine) -> str:
     """Give the tag of the image `serve`, built from this tree."""
     engine.build("serve", SERVE, REVISION="0123abc")
     return SERVE
+
+
+@pytest.fixture(scope="session")
+def train_image(engine: Engine) -> str:
+    """
+    Give the tag of the image `train`, built from this tree without the training libraries, which take 3 GB and minutes.
+
+    The stages and commands are the same; there are fewer extras.
+    """
+    engine.add_wheelhouse("lastgood-test-flows", "flows", "ci")
+    engine.build("train", TRAIN, WHEELHOUSE="lastgood-test-flows", TRAIN_EXTRAS="flows,ci")
+    return TRAIN
 
 
 @pytest.fixture(scope="session")

@@ -188,18 +188,12 @@ def wait_until_healthy(engine: "Engine", container: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.system
-def test_the_recipe_of_train_gives_workers_and_a_command_line_without_git(engine: "Engine") -> None:
-    """
-    Built without the training libraries, which take 3 GB and minutes: the same stages and commands, fewer extras.
-
-    Prefect's worker is the default command, and provenance says that there is no commit.
-    """
-    engine.add_wheelhouse("lastgood-test-flows", "flows", "ci")
-    engine.build("train", "lastgood-train", WHEELHOUSE="lastgood-test-flows", TRAIN_EXTRAS="flows,ci")
-    image = inspect(engine, "lastgood-train")
+def test_the_recipe_of_train_gives_workers_and_a_command_line_without_git(engine: "Engine", train_image: str) -> None:
+    """Prefect's worker is the default command, and provenance says that there is no commit."""
+    image = inspect(engine, train_image)
     assert ["prefect", "worker", "start", "--pool", "lastgood"] == image["Config"]["Cmd"]
     assert "lastgood-train" == image["Config"]["Labels"]["org.opencontainers.image.title"]
-    run = ("run", "--rm", "--network=none", *HARD, "--tmpfs=/tmp", "--tmpfs=/var/lib/lastgood:uid=65532,gid=65532", "lastgood-train")
+    run = ("run", "--rm", "--network=none", *HARD, "--tmpfs=/tmp", "--tmpfs=/var/lib/lastgood:uid=65532,gid=65532", train_image)
     assert "Start a worker process" in engine.docker(*run, "prefect", "worker", "start", "--help")
     script = (
         "from pathlib import Path; import lastgood.flows.release, jenkinsapi, lastgood.pipelines.provenance as p;"

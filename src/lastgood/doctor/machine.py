@@ -24,7 +24,7 @@ _EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
     "ci": ("jenkinsapi", "trigger jenkins"),
 }
 # Package, first version that does not work, and with what; found by running, their own bounds allow it.
-_TRAPS: Final = (("fastapi", (0, 151), "prefect"),)
+_TRAPS: Final = (("fastapi", (0, 151), "prefect"), ("sqlalchemy", (2, 1), "prefect"))
 
 
 def examine_machine(settings: Settings) -> Iterator[Finding]:
