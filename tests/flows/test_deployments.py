@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -63,6 +66,7 @@ def test_deployments_are_taken_looked_at_and_run(settings: Settings) -> None:
     assert ["ok"] * len(names) == [found[f"deployment {name}"].status for name in names]
     assert "runs at 0 6 * * *" in found["deployment health/health"].sentence
     assert "No worker of pool 'lastgood' is awake" in found["worker"].sentence
+    await_runs(settings, {"type": {"any_": ["SCHEDULED"]}}, none=False)  # the server has planned the next reports
 
     changes = {"recipe": "fp32", "epochs": "15"}
     parameters = json.dumps({"model": "tumour", "deploy": False, "overrides": changes, "why": "by a worker"})
@@ -70,17 +74,28 @@ def test_deployments_are_taken_looked_at_and_run(settings: Settings) -> None:
         prefect(settings, "deployment", "run", "release/release", "--params", parameters)
     prefect(settings, "deployment", "run", "health/health")
     prefect(settings, "worker", "start", "--pool", "lastgood", "--run-once", "--limit", "3")
+    await_runs(settings, {"type": {"any_": ["PENDING", "RUNNING"]}}, none=True)  # the worker may end before what it started
     with Registry.open(settings, writer="test") as registry:
         # Had they run at once, both would have taken the seed of version 1, and there would be one version.
         seeds = [registry.record(registry.resolve(f"tumour@{number}").digest).seed for number in (1, 2)]
         assert [1, 2] == seeds
         assert "by a worker" == registry.record(registry.resolve("tumour@1").digest).why
-    states = json.loads(prefect(settings, "flow-run", "ls", "--output", "json"))
+    listed = json.loads(prefect(settings, "flow-run", "ls", "--output", "json"))
+    states = [own for own in listed if own["state"]["type"] != "SCHEDULED"]
     assert ["COMPLETED", "COMPLETED", "FAILED"] == sorted(own["state"]["type"] for own in states)
     (report,) = [own for own in states if own["state"]["type"] == "FAILED"]
     assert "No gateway answers" in report["state"]["message"]
 
     break_each(settings)
+
+
+def await_runs(settings: Settings, state: dict[str, Any], *, none: bool) -> None:
+    """Wait until the server has a flow run in such a state, or none any more."""
+    end = time.monotonic() + 120
+    with httpx.Client(base_url=f"http://127.0.0.1:{settings.port_prefect}/api", timeout=20) as client:
+        while none == bool(client.post("/flow_runs/count", json={"flow_runs": {"state": state}}).json()):
+            assert time.monotonic() < end
+            time.sleep(0.5)
 
 
 def break_each(settings: Settings) -> None:

@@ -59,8 +59,11 @@ PROBE = """
 
 def list_containers(engine: "Engine") -> list[dict[str, Any]]:
     """Give what the engine says of every container, ended ones too."""
-    ids = engine.docker("ps", "--all", "--quiet", "--no-trunc").split()
-    return list(json.loads(engine.docker("inspect", *ids))) if ids else []
+    while ids := engine.docker("ps", "--all", "--quiet", "--no-trunc").split():
+        said = engine.docker("inspect", *ids, check=False)
+        if "No such object" not in said:  # one may have gone between the two questions
+            return list(json.loads(said))
+    return []
 
 
 def make_pool(place: "Place", backend: Any, version: "Version", **options: Any) -> ReplicaPool:
