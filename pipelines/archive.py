@@ -17,7 +17,7 @@ from typing import Final, Literal
 from lastgood.errors import ConflictError, UsageError
 from lastgood.pipelines.errors import RunNotFoundError
 from lastgood.pipelines.provenance import read_commit
-from lastgood.pipelines.run import RUN_FILE, Run, open_model_run, open_run, runs_folder
+from lastgood.pipelines.run import RUN_FILE, Run, note_changes, open_model_run, open_run, runs_folder
 from lastgood.settings import Settings
 
 _LIVE: Final = ("gate/live", "gate/live.json")
@@ -64,11 +64,25 @@ def hand_over(settings: Settings, model: str, run: str | None) -> Iterator[Run]:
     opened = unpack(settings, archive)
     if opened.model != model:
         raise RunNotFoundError(f"{archive} is a run of model {opened.model!r}, not {model!r}.")
-    _check_commit(opened)
+    check_commit(opened)
+    opened = note_changes(opened, ours=[archive])
     try:
         yield opened
     finally:
         pack(opened, archive)
+
+
+def check_target(archive: Path) -> None:
+    """
+    Make sure, before the work, that an archive can be written.
+
+    Raises:
+        ArchiveError: There is no such folder, or a folder is where the file should be.
+    """
+    if not archive.parent.is_dir():
+        raise ArchiveError(f"{archive} cannot be written: there is no folder {archive.parent}.")
+    if archive.is_dir():
+        raise ArchiveError(f"{archive} is a folder; expected a file such as {archive}/run.tar.")
 
 
 def pack(run: Run, archive: Path) -> None:
@@ -78,8 +92,7 @@ def pack(run: Run, archive: Path) -> None:
     Raises:
         ArchiveError: The file cannot be written there.
     """
-    if not archive.parent.is_dir():
-        raise ArchiveError(f"{archive} cannot be written: there is no folder {archive.parent}.")
+    check_target(archive)
     descriptor, name = tempfile.mkstemp(dir=archive.parent, prefix=f".{archive.name}.")
     temporary = Path(name)
     try:
@@ -114,7 +127,11 @@ def unpack(settings: Settings, archive: Path) -> Run:
                 run = _check(archive, tar)
                 tar.extractall(fresh, filter="data")
         except (tarfile.TarError, EOFError, OSError, ValueError) as exc:
-            if isinstance(exc, OSError) and exc.errno is not None:
+            if (
+                isinstance(exc, OSError)
+                and exc.errno is not None
+                and not isinstance(exc, FileExistsError | NotADirectoryError | IsADirectoryError)
+            ):
                 raise  # a full disk is not the archive's fault
             raise ArchiveError(f"{archive} is no run's archive: {exc}. Expected what `lastgood train --run FILE` writes.") from exc
         found = open_run(settings, fresh / run).facts.run  # damaged facts must not take the place of sound ones
@@ -145,7 +162,13 @@ def _check(archive: Path, tar: tarfile.TarFile) -> str:
     return names.pop()
 
 
-def _check_commit(run: Run) -> None:
+def check_commit(run: Run) -> None:
+    """
+    Make sure that a run which came as an archive is of what is checked out here.
+
+    Raises:
+        OtherCommitError: It is of another commit.
+    """
     here, _ = read_commit(run.settings.project)
     if run.facts.commit is not None and here is not None and here != run.facts.commit:
         raise OtherCommitError(

@@ -21,7 +21,7 @@ from lastgood.compression.tensorflow_settings import quiet_environment
 from lastgood.errors import LastgoodError
 from lastgood.pipelines.errors import StepCrashedError
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress
-from lastgood.pipelines.run import Run, open_run
+from lastgood.pipelines.run import Run, note_changes, open_run
 from lastgood.pipelines.train import FINGERPRINT
 from lastgood.settings import load_settings
 
@@ -40,6 +40,8 @@ def run_step(run: Run, step: Step, on_progress: OnProgress = ignore_progress) ->
         LastgoodError: The error the step raised, of the same class with the same message.
         StepCrashedError: The child died otherwise; the message has the last lines it wrote.
     """
+    if step != "fingerprint":
+        note_changes(run)
     if step == "gate":
         _write_live(run)
     log = run.folder / "logs" / f"{step}.log"

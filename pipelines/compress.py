@@ -14,6 +14,7 @@ from lastgood.compression.measure import measure_interleaved
 from lastgood.compression.prune import prune_filters
 from lastgood.compression.quantize import CalibrationError, quantize_dynamic, quantize_static
 from lastgood.compression.recipes import AUTO, FP32, Recipe, RecipeDoesNotFitError, check_fits, read_operators, select_recipes
+from lastgood.errors import IntegrityError
 from lastgood.pipelines.data import Data
 from lastgood.pipelines.errors import DataError
 from lastgood.pipelines.evaluation import Evaluation, answer, load_evaluation
@@ -42,6 +43,20 @@ class CompressResult:
     file: str  # the chosen file, relative to the run folder
     accuracy_floor: float
     variants: list[Variant]
+
+    def find(self, run: Run) -> Path:
+        """
+        Give the chosen file of the run.
+
+        Raises:
+            IntegrityError: It is not in the run's folder.
+        """
+        path = run.folder / self.file
+        if not path.resolve().is_relative_to(run.folder.resolve()) or not path.is_file():
+            raise IntegrityError(
+                f"{COMPRESS_RESULT} of run {run.id} names {self.file[:80]!r}, which is no file of the run. Compress again."
+            )
+        return path
 
     @property
     def winner(self) -> Variant:

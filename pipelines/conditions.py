@@ -191,8 +191,10 @@ def _examine_limits(settings: GateSettings, measured: Measurements) -> Iterator[
 def _examine_commit(settings: GateSettings, measured: Measurements) -> Iterator[Condition]:
     if not settings.clean_tree:
         return
-    if measured.commit is None:
+    if measured.commit is None or measured.dirty is None:
         sentence = "The run was made outside git: there is no commit it could be made from again."
+        if measured.commit is not None:
+            sentence = f"Git could not say whether files differ from commit {measured.commit[:12]}: try `git status`."
         yield Condition("clean tree", "no data", required=True, asked=None, measured=None, sentence=sentence)
         return
     changed = "with changes on top of" if measured.dirty else "exactly from"

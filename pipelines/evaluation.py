@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
+from lastgood.errors import IntegrityError
 from lastgood.pipelines.calling import calling
 from lastgood.pipelines.data import Array, Data
 from lastgood.pipelines.errors import DataError, StepOrderError
@@ -99,9 +101,17 @@ def load_evaluation(folder: Path) -> Evaluation:
 
     Raises:
         StepOrderError: There is nothing.
+        IntegrityError: It is something else.
     """
     if not (folder / _NAMES).is_file():
         raise StepOrderError(f"{folder} holds no evaluation sets: train first.")
+    try:
+        return _read(folder)
+    except (ValueError, KeyError, TypeError, OSError, BadZipFile) as exc:
+        raise IntegrityError(f"{folder} does not hold what training writes: {exc}. Train again.") from exc
+
+
+def _read(folder: Path) -> Evaluation:
     names = json.loads((folder / _NAMES).read_text("utf-8"))
     with np.load(folder / _ARRAYS, allow_pickle=False) as saved:
         return Evaluation(

@@ -84,7 +84,7 @@ def gate(run: Run, on_progress: OnProgress = ignore_progress, *, live: LiveModel
 
     compressed = run.read(COMPRESS_RESULT, CompressResult, step=COMPRESS)
     evaluation = load_evaluation(run.folder / EVALUATION)
-    file = run.folder / compressed.file
+    file = compressed.find(run)
     on_progress(Progress(STEP, "answering the evaluation rows", 0.1))
     labels = answer(open_session(file), evaluation)
     fp32 = answer(open_session(run.folder / MODEL), evaluation)

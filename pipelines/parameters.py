@@ -1,6 +1,7 @@
 """``--set name=value``: parameters as typed by a person, checked against the pipeline's defaults."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,12 +37,19 @@ def _parse(name: str, text: str, default: Any) -> Any:
         if kind is bool:
             return _parse_bool(text)
         if kind in (int, float, str):
-            return kind(text)
+            return _parse_finite(text) if kind is float else kind(text)
         value = json.loads(text)
     except ValueError as exc:
         raise ParameterError(f"{name}={text!r} is not {_named(default)}; the default is {default!r}.") from exc
     if default is not None and not isinstance(value, kind):
         raise ParameterError(f"{name}={text!r} is not {_named(default)}; the default is {default!r}.")
+    return value
+
+
+def _parse_finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
     return value
 
 
@@ -52,7 +60,7 @@ def _parse_bool(text: str) -> bool:
 
 
 def _named(default: Any) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", list: "a JSON list", dict: "a JSON object"}
+    names = {bool: "true or false", int: "a whole number", float: "a finite number", list: "a JSON list", dict: "a JSON object"}
     return names.get(type(default), "JSON")
 
 

@@ -1,11 +1,14 @@
 """The last step: make the exact file that the gate passed an immutable version, with examples of its answers."""
 
 import hashlib
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from lastgood.errors import IntegrityError
 from lastgood.pipelines.compress import COMPRESS_RESULT, CompressResult
 from lastgood.pipelines.compress import STEP as COMPRESS
 from lastgood.pipelines.errors import GateRefusedError
@@ -25,8 +28,19 @@ from lastgood.tensors import TensorSpec
 
 STEP = "register"
 REGISTERED = "register.json"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 GOLDEN_ROWS = 16  # or more: a few of every evaluation set
 GOLDEN_RTOL, GOLDEN_ATOL = 1e-3, 1e-3  # another CPU's kernels may round otherwise; int8 in steps of a scale
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The version that a run became; register.json."""
+
+    model: str
+    number: int
+    digest: str
+    new: bool
 
 
 def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_progress) -> Version:
@@ -48,7 +62,7 @@ def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_prog
     trained = run.read(RESULT, TrainResult, step=TRAIN)
     compressed = run.read(COMPRESS_RESULT, CompressResult, step=COMPRESS)
     verdict = run.read(VERDICT, GateVerdict, step=GATE)
-    model = run.folder / compressed.file
+    model = compressed.find(run)
     if not verdict.passed:
         raise GateRefusedError(explain_refusal(verdict, run))
     if (actual := _hash(model)) != verdict.sha256:
@@ -83,7 +97,7 @@ def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_prog
     )
     on_progress(Progress(STEP, "storing", 0.6))
     version = registry.register(run.model, content, files, record, actor=facts.author)
-    run.write(REGISTERED, {"model": version.model, "number": version.number, "digest": version.digest, "new": version.new})
+    run.write(REGISTERED, Registered(version.model, version.number, version.digest, version.new))
     on_progress(Progress(STEP, f"{version.model}@{version.number}{'' if version.new else ', which the model has already'}", 1.0))
     return version
 
@@ -95,8 +109,10 @@ def read_registered(run: Run) -> str:
     Raises:
         StepOrderError: It has registered none.
     """
-    version = run.read(REGISTERED, dict[str, Any], step=STEP)
-    return f"{version['model']}@{version['digest']}"
+    version = run.read(REGISTERED, Registered, step=STEP)
+    if version.model != run.model or not _DIGEST.fullmatch(version.digest):
+        raise IntegrityError(f"{run.folder / REGISTERED} names {version.model}@{version.digest[:80]}; expected a digest of {run.model}.")
+    return f"{version.model}@{version.digest}"
 
 
 def write_golden(model: Path, evaluation: Evaluation, out: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -3,8 +3,8 @@
 import os
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +108,7 @@ def create_run(
     seed: int | None = None,
     why: str | None = None,
     author: str | None = None,
+    ours: Sequence[Path] = (),
 ) -> Run:
     """
     Make a new run folder for a model.
@@ -119,6 +120,7 @@ def create_run(
         seed: Of everything random; default: the model's next version number.
         why: A sentence for the record.
         author: Default: git's user, else the account.
+        ours: Files of lastgood's own in the project, such as the run's archive, which are no changes to it.
 
     Raises:
         PipelineNotFoundError: The model has no pipeline.
@@ -134,7 +136,7 @@ def create_run(
         number = registry.next_number(model)
         live = registry.aliases(model).get("live")
     now = datetime.now(UTC)
-    commit, dirty = read_commit(settings.project)
+    commit, dirty = read_commit(settings.project, pipeline=found.file, ours=(settings.home, *ours))
     facts = RunFacts(
         run=f"{model}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
         model=model,
@@ -155,6 +157,24 @@ def create_run(
     run.folder.mkdir(parents=True)
     run.write(RUN_FILE, facts)
     return run
+
+
+def note_changes(run: Run, *, ours: Sequence[Path] = ()) -> Run:
+    """
+    Look again at what a step is about to use: files that changed since the run began make it a run of no commit.
+
+    Returns:
+        The run, its facts written anew where they are not true any more.
+    """
+    facts = run.facts
+    if facts.commit is None or facts.dirty is not False:
+        return run
+    commit, dirty = read_commit(run.settings.project, pipeline=run.found.file, ours=(run.settings.home, run.folder, *ours))
+    if commit is None or (commit == facts.commit and dirty is False):
+        return run  # outside of git there is nothing to compare with: an archive came from where there was
+    changed = replace(run, facts=replace(facts, dirty=True))
+    changed.write(RUN_FILE, changed.facts)
+    return changed
 
 
 def open_run(settings: Settings, run: str | Path) -> Run:

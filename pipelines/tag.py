@@ -33,7 +33,7 @@ def check_taggable(run: Run) -> None:
     facts = run.facts
     if facts.commit is None:
         raise NotTaggableError(f"Run {run.id} has no commit to tag: it was made outside git. Leave --tag away, or train in a clone.")
-    if facts.dirty:
+    if facts.dirty is not False:
         raise NotTaggableError(
             f"Run {run.id} was made with changes on top of commit {facts.commit[:12]}: that commit is not what was tested. "
             "Commit them and train again, or leave --tag away."

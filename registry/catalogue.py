@@ -1,7 +1,7 @@
 """What the catalogue holds: the queries, each on a connection, so that one transaction can ask several."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Row, func, select
@@ -161,9 +161,9 @@ def find_event(connection: Connection, name: str) -> Event:
     )
 
 
-def _version(row: Row[*tuple[object, ...]]) -> Version:
+def _version(row: Row[Any]) -> Version:
     return Version(row.model, row.number, row.digest, parse_time(row.created), row.created_by)
 
 
-def _tombstone(row: Row[*tuple[object, ...]]) -> Tombstone:
+def _tombstone(row: Row[Any]) -> Tombstone:
     return Tombstone(row.digest, row.id, row.model, row.cause, row.why, row.actor, parse_time(row.time))

@@ -69,7 +69,10 @@ class Controller:
         """
         own = settings.jenkins
         self.url = (url or own.url or "").rstrip("/")
-        parts = urlsplit(self.url)
+        try:
+            parts = urlsplit(self.url)
+        except ValueError as exc:
+            raise TriggerSettingsError(f"{self.url[:120]!r} is no address of a Jenkins: {exc}.") from None
         if parts.password or parts.username:
             raise TriggerSettingsError("The address of Jenkins holds a user or password; they go into [jenkins] user and token_file.")
         if parts.scheme not in {"http", "https"} or not parts.hostname:

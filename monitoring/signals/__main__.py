@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--oncall", action="store_true", help="tell whom lastgood.toml names")
     arguments = parser.parse_args()
     try:
-        oncall = load_settings().oncall if arguments.oncall else COMPOSE.oncall
+        oncall = load_settings().people if arguments.oncall else COMPOSE.oncall
     except LastgoodError as exc:
         sys.stderr.write(f"{exc}  [{exc.code}]\n")
         return exc.exit_code

@@ -35,10 +35,19 @@ class Signals:
 
 def write_configuration(folder: Path, signals: Signals) -> None:
     """Write ``prometheus.yml``, ``rules.yml`` and ``alertmanager.yml`` into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "prometheus.yml", prometheus(signals))
-    _write(folder / "rules.yml", rules(signals))
-    _write(folder / "alertmanager.yml", alertmanager(signals))
+    write_prometheus(folder, signals)
+    write_alertmanager(folder, signals)
+
+
+def write_prometheus(folder: Path, signals: Signals) -> bool:
+    """Write ``prometheus.yml`` and ``rules.yml`` into the folder; say whether one of them changed."""
+    written = [_write(folder / "prometheus.yml", prometheus(signals)), _write(folder / "rules.yml", rules(signals))]
+    return any(written)
+
+
+def write_alertmanager(folder: Path, signals: Signals) -> bool:
+    """Write ``alertmanager.yml`` into the folder; say whether it changed."""
+    return _write(folder / "alertmanager.yml", alertmanager(signals))
 
 
 def rules(signals: Signals) -> dict[str, Any]:
@@ -91,7 +100,12 @@ def _duration(seconds: float) -> str:
     return f"{round(seconds * 1000)}ms"
 
 
-def _write(path: Path, value: dict[str, Any]) -> None:
+def _write(path: Path, value: dict[str, Any]) -> bool:
+    text = yaml.safe_dump(value, sort_keys=False, width=140)
+    if path.is_file() and path.read_text("utf-8") == text:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
-    fresh.write_text(yaml.safe_dump(value, sort_keys=False, width=140), "utf-8")
+    fresh.write_text(text, "utf-8")
     fresh.replace(path)  # at once: Prometheus may be reading it
+    return True

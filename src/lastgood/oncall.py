@@ -26,6 +26,7 @@ A secret is named by its file, never written here: Alertmanager reads the file w
 configuration, a log or a process list. Relative paths start at the project.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from lastgood.errors import ConfigurationError
 
+_PLAIN = re.compile(r"[!-z|~]+")  # printable, and without the braces of templates
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -46,7 +48,7 @@ def _check_address(value: str) -> str:
 
 def _check_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0 or not _PLAIN.fullmatch(value):
         raise ValueError("expected an address that begins with https:// or http://")
     if parts.username or parts.password:
         raise ValueError("a name or password does not belong into an address; put a token into token_file")
@@ -55,14 +57,22 @@ def _check_url(value: str) -> str:
 
 def _check_host(value: str) -> str:
     host, _, port = value.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not _PLAIN.fullmatch(host) or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError("expected HOST:PORT, such as mail.example.org:587")
     return value
 
 
 def _check_channel(value: str) -> str:
-    if len(value) < 2 or value[0] not in "#@CDGU" or any(character.isspace() for character in value):
+    if not re.fullmatch(r"[#@CDGU][\w.-]{1,80}", value):
         raise ValueError("expected a channel such as #ml-alerts")
+    return value
+
+
+def _check_runbooks(value: str) -> str:
+    if "://" in value or ":" in value.partition("/")[0]:
+        return _check_url(value)
+    if not _PLAIN.fullmatch(value):
+        raise ValueError("expected a folder or an address that begins with https://")
     return value
 
 
@@ -122,7 +132,9 @@ class OnCall(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    runbooks: str = Field(default="docs/runbooks", min_length=1, description="folder or URL of the runbooks, for links in alerts")
+    runbooks: Annotated[str, AfterValidator(_check_runbooks)] = Field(
+        default="docs/runbooks", min_length=1, description="folder or URL of the runbooks, for links in alerts"
+    )
     wait_seconds: float = Field(
         default=15.0, ge=0, le=600, description="before people are told: what lastgood mends meanwhile wakes nobody"
     )
@@ -156,7 +168,9 @@ class OnCall(BaseModel):
         """
         for name, receiver in self.receivers.items():
             for field, path in _secrets(receiver).items():
-                where = f"[oncall.{name}] {field} = {str(path)!r}"
+                where = f"[oncall.{name}] {field}"
+                if ":/" not in str(path):  # else somebody wrote the secret where its file should stand
+                    where = f"{where} = {str(path)!r}"
                 try:
                     lines = path.read_text("utf-8").strip().splitlines()
                 except OSError as exc:

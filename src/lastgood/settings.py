@@ -77,7 +77,9 @@ class Settings(BaseSettings):
     docker: DockerSettings = Field(default_factory=DockerSettings, description="containers, where backend = 'docker'")
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     jenkins: JenkinsSettings = Field(default_factory=JenkinsSettings, description="where `lastgood trigger jenkins` starts builds")
-    oncall: OnCall = Field(default_factory=OnCall, description="whom to tell when something is wrong")
+    oncall: dict[str, Any] = Field(
+        default_factory=dict, description="whom to tell when something is wrong; read when somebody is to be told"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -96,6 +98,20 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The catalogue's URL: the one set, or SQLite under home."""
         return self.database or f"sqlite:///{self.home / 'registry' / 'catalogue.db'}"
+
+    @property
+    def people(self) -> OnCall:
+        """
+        Whom to tell, with absolute paths.
+
+        Raises:
+            ConfigurationError: A name or value of ``[oncall]`` cannot be. Not raised earlier: a typing error about who is told
+                must not keep anybody from rolling back.
+        """
+        try:
+            return OnCall.model_validate(self.oncall).resolved(self.project)
+        except ValidationError as exc:
+            raise ConfigurationError(_explain(exc, self.project / PROJECT_FILE, table="oncall")) from exc
 
     @property
     def registry_id(self) -> str:
@@ -162,7 +178,7 @@ def load_settings(start: Path | None = None) -> Settings:
     base = Path.cwd() if "LASTGOOD_HOME" in os.environ else project
     if settings.token_file is None and not is_loopback(settings.host):
         raise ConfigurationError(f"host = {settings.host!r} can be reached from other machines: set token_file too, or use 127.0.0.1.")
-    return settings.model_copy(update={"home": (base / settings.home).resolve(), "oncall": settings.oncall.resolved(project)})
+    return settings.model_copy(update={"home": (base / settings.home).resolve()})
 
 
 def _check_names(values: dict[str, Any]) -> None:
@@ -182,14 +198,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _explain(exc: ValidationError, path: Path) -> str:
+def _explain(exc: ValidationError, path: Path, *, table: str = "") -> str:
     lines = []
     for problem in exc.errors():
-        where = ".".join(map(str, problem["loc"]))
+        where = ".".join(map(str, [*filter(None, [table]), *problem["loc"]]))
         # What stands in the wrong place, or anywhere under oncall, may be a secret.
         value = "" if where.startswith("oncall") or isinstance(problem.get("input"), dict) else f" = {problem.get('input')!r:.80}"
         lines.append(f"{where}{value}: {problem['msg']}")
-    names = ", ".join(sorted(set(Settings.model_fields) - {"project"}))
+    known = OnCall.model_fields if table else Settings.model_fields
+    names = ", ".join(sorted(set(known) - {"project"}))
     return f"Settings from {path.name} and LASTGOOD_… variables are not valid: {'; '.join(lines)}. Known settings: {names}."
 
 

@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,12 +23,17 @@ def lastgood(*arguments: str, cwd: Path, seconds: float = 60) -> subprocess.Comp
 
 
 def test_help_answers_within_a_third_of_a_second(tmp_path: Path) -> None:
-    """The best of five, for the machine may be busy."""
+    """In processor time, the best of five: other tests run beside this one."""
+
+    def spent() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
     took = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = spent()
         assert lastgood("--help", cwd=tmp_path).returncode == 0
-        took.append(time.perf_counter() - began)
+        took.append(spent() - began)
     assert min(took) < 0.3
 
 
@@ -49,6 +54,17 @@ def test_every_command_has_help_and_stands_in_the_readme(name: str, capsys: pyte
         (("show",), 2, "REF"),
         (("show", "Digits@1"), 2, "cannot name a model"),
         (("show", "digits@7"), 4, "digits"),
+        (("trigger", "prefect", "digits", "--wait-seconds", "0"), 2, "above 0"),
+        (("trigger", "prefect", "digits", "--wait-seconds", "nan"), 2, "above 0"),
+        (("trigger", "prefect", "digits", "--commit", "HEAD"), 2, "are Jenkins'"),
+        (("trigger", "jenkins", "digits", "--url", "http://[::1"), 2, "no address of a Jenkins"),
+        (("train", "digits", "--seed", "1.5"), 2, "whole number"),
+        (("train", "digits", "--seed", "-1"), 2, "whole number"),
+        (("train", "digits", "--set", "learning_rate=nan"), 2, "a finite number"),
+        (("train", "digits", "--run", "no/such/folder/x.tar"), 2, "there is no folder"),
+        (("train", "digits", "--run", "./"), 2, "is a folder"),
+        (("train", "digits", "-m", "\udcff bad"), 2, "not text"),
+        (("deploy", "absent.tar"), 4, "no archive"),
         (("list", "digits"), 4, "digits"),
         (("release", "nosuch"), 4, "no pipeline for 'nosuch'"),
         (("release", "digits", "--set", "widht=3"), 2, "widht"),

@@ -30,12 +30,12 @@ def test_paths_of_secrets_start_at_the_project(project: Path) -> None:
     settings = load(
         project, '[oncall.slack]\napi_url_file = "secrets/slack"\nchannel = "#a"\n[oncall.pagerduty]\nrouting_key_file = "/etc/key"\n'
     )
-    assert settings.oncall.slack is not None
-    assert settings.oncall.pagerduty is not None
-    assert project / "secrets" / "slack" == settings.oncall.slack.api_url_file
-    assert Path("/etc/key") == settings.oncall.pagerduty.routing_key_file
-    assert ("critical",) == settings.oncall.pagerduty.severities
-    assert ("critical", "warning") == settings.oncall.slack.severities
+    assert settings.people.slack is not None
+    assert settings.people.pagerduty is not None
+    assert project / "secrets" / "slack" == settings.people.slack.api_url_file
+    assert Path("/etc/key") == settings.people.pagerduty.routing_key_file
+    assert ("critical",) == settings.people.pagerduty.severities
+    assert ("critical", "warning") == settings.people.slack.severities
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_paths_of_secrets_start_at_the_project(project: Path) -> None:
 def test_what_cannot_be_right_is_a_sentence(project: Path, text: str, words: str) -> None:
     """With the name of the setting."""
     with pytest.raises(ConfigurationError) as caught:
-        load(project, text)
+        assert load(project, text).people
     assert words in str(caught.value)
 
 
@@ -74,17 +74,24 @@ def test_what_cannot_be_right_is_a_sentence(project: Path, text: str, words: str
 def test_a_secret_in_the_wrong_place_is_not_repeated(project: Path, text: str) -> None:
     """Error messages end in logs."""
     with pytest.raises(ConfigurationError) as caught:
-        load(project, text)
+        assert load(project, text).people
     assert "verysecret" not in str(caught.value)
 
 
 def test_a_variable_that_is_no_json_is_a_sentence(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table can come from the environment too."""
     monkeypatch.setenv("LASTGOOD_ONCALL", '{"wait_seconds": 3}')
-    assert 3.0 == load(project, "").oncall.wait_seconds
+    assert 3.0 == load(project, "").people.wait_seconds
     monkeypatch.setenv("LASTGOOD_ONCALL", "slack")
     with pytest.raises(ConfigurationError, match="must hold JSON"):
         load(project, "")
+
+
+def start(settings: Settings) -> None:
+    """Write what Alertmanager would read, as its start does."""
+    (service,) = build_services(settings, only=("alertmanager",))[0]
+    assert service.prepare is not None
+    service.prepare()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +109,7 @@ def test_a_secrets_file_is_read_before_anything_starts(project: Path, content: s
     if content is not None:
         (project / "slack").write_text(content, "utf-8")
     with pytest.raises(ConfigurationError, match=words) as caught:
-        build_services(settings)
+        start(settings)
     assert "[oncall.slack] api_url_file" in str(caught.value)
     assert "verysecret" not in str(caught.value)
     assert not (settings.home / "signals").exists()
@@ -114,3 +121,38 @@ def test_without_alertmanager_it_is_said_that_nobody_is_told(project: Path, monk
     monkeypatch.setenv("PATH", str(project))
     _, missing = build_services(settings)
     assert any("Nobody is told by email." in part.sentence for part in missing)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        EMAIL.replace(":587", ":99999"),
+        EMAIL.replace(":587", ":²"),
+        '[oncall.webhook]\nurl = "http://h:99999/x"\n',
+        '[oncall.slack]\nchannel = "#{{.Foo}}"\napi_url_file = "x"\n',
+        '[oncall]\nrunbooks = "javascript:alert(1)"\n',
+        '[oncall]\nrunbooks = "https://x/{{ .X }"\n',
+    ],
+)
+def test_what_can_never_deliver_is_refused(project: Path, text: str) -> None:
+    """Ports that are none, and texts that Prometheus' templates would read."""
+    with pytest.raises(ConfigurationError, match="oncall"):
+        assert load(project, text).people
+
+
+def test_a_secret_where_its_file_should_be_named_is_not_repeated(project: Path) -> None:
+    """People paste."""
+    settings = load(project, f'[oncall.slack]\napi_url_file = "{SECRET}"\nchannel = "#a"\n')
+    with pytest.raises(ConfigurationError) as caught:
+        start(settings)
+    assert "verysecret" not in str(caught.value)
+    assert "[oncall.slack] api_url_file" in str(caught.value)
+
+
+def test_a_typing_error_about_who_is_told_keeps_nobody_from_anything_else(project: Path) -> None:
+    """Rolling back reads the same file."""
+    settings = load(project, "[oncall]\nwait_second = 3\n")
+    assert "gateway" in {service.name for service in build_services(settings)[0]}
+    assert not (settings.home / "signals").exists()
+    with pytest.raises(ConfigurationError, match=r"oncall\.wait_second.*Known settings: .*wait_seconds"):
+        start(settings)

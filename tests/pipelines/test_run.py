@@ -10,7 +10,7 @@ from lastgood.pipelines.errors import ParameterError, RunNotFoundError, StepOrde
 from lastgood.pipelines.gate import gate
 from lastgood.pipelines.parameters import join_parameters, parse_overrides
 from lastgood.pipelines.provenance import read_commit
-from lastgood.pipelines.run import create_run, list_runs, open_model_run, open_run
+from lastgood.pipelines.run import create_run, list_runs, note_changes, open_model_run, open_run
 from lastgood.settings import Settings, load_settings
 
 
@@ -108,3 +108,57 @@ def test_the_commit_and_changes_to_it_are_recorded(tmp_path: Path) -> None:
     assert (len(commit or ""), dirty) == (40, False)
     (tmp_path / "file").write_text("x", "utf-8")
     assert read_commit(tmp_path) == (commit, True)
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@example.org", *arguments], check=True)
+
+
+@pytest.fixture
+def committed(project: Settings) -> Settings:
+    """A project whose files are in a commit, without a word to git about what lastgood writes."""
+    git(project.project, "init", "-q")
+    git(project.project, "add", ".")
+    git(project.project, "commit", "-q", "-m", "first")
+    return project
+
+
+def test_what_lastgood_writes_is_no_change_of_the_project(committed: Settings) -> None:
+    """Its home lies in the project, and so may the archive of a run."""
+    archive = committed.project / "run.tar"
+    archive.write_bytes(b"")
+    create_run(committed, "quick", ours=[archive])
+    assert create_run(committed, "quick", ours=[archive]).facts.dirty is False
+
+
+def test_a_pipeline_that_git_ignores_is_in_no_commit(committed: Settings) -> None:
+    """The run would be said to be of a commit that does not have its code."""
+    git(committed.project, "rm", "-q", "--cached", "quick.py")
+    (committed.project / ".gitignore").write_text("quick.py\n", "utf-8")
+    git(committed.project, "add", ".gitignore")
+    git(committed.project, "commit", "-q", "-m", "no pipeline")
+    assert create_run(committed, "quick").facts.dirty is True
+
+
+def test_where_git_cannot_say_nothing_is_called_clean(committed: Settings) -> None:
+    """A damaged index is not the same as no changes."""
+    (committed.project / "quick.py").write_text((committed.project / "quick.py").read_text() + "# changed\n", "utf-8")
+    (committed.project / ".git" / "index").write_bytes(b"junk")
+    facts = create_run(committed, "quick").facts
+    assert (facts.commit is not None, facts.dirty) == (True, None)
+
+
+def test_files_changed_between_two_steps_make_the_run_one_of_no_commit(committed: Settings) -> None:
+    """Each step looks again at what it is about to use."""
+    run = create_run(committed, "quick")
+    assert note_changes(run) is run
+    (committed.project / "quick.py").write_text((committed.project / "quick.py").read_text() + "# changed\n", "utf-8")
+    assert note_changes(run).facts.dirty is True
+    assert open_run(committed, run.id).facts.dirty is True
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+def test_a_number_that_is_none_is_refused(text: str) -> None:
+    """It would come back from the run's file as nothing at all."""
+    with pytest.raises(ParameterError, match="a finite number"):
+        join_parameters({"rate": 0.1}, {"rate": text})

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -325,3 +326,18 @@ def test_a_bad_version_while_prometheus_and_alertmanager_are_away(user: "User") 
         assert "m@3" in taken_back.stderr
         assert {"3"} == {own[1] for own in asking.bad}
         assert len(asking.bad) < 40
+
+
+@pytest.mark.system
+def test_who_is_told_changes_while_alertmanager_runs(user: "User") -> None:
+    """The same command again lets it read the new configuration; a mistake there stops nothing that runs."""
+    if not (shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")):
+        pytest.skip("Alertmanager is not installed (Debian: apt-get install prometheus-alertmanager)")
+    user.run("up", "alertmanager")
+    (user.folder / "lastgood.toml").write_text('[oncall.webhook]\nurl = "http://127.0.0.1:9/told"\n', "utf-8")
+    user.run("up", "alertmanager")
+    status = f"http://127.0.0.1:{user.ports['alertmanager']}/api/v2/status"
+    await_true(lambda: "127.0.0.1:9/told" in httpx.get(status, timeout=10).json()["config"]["original"])
+    (user.folder / "lastgood.toml").write_text('[oncall.slack]\nchannel = "#a"\napi_url_file = "secrets/absent"\n', "utf-8")
+    assert "cannot be read" in user.run("up", "alertmanager", code=2).stderr
+    assert "running" in user.run("status").stdout

@@ -96,6 +96,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
     logging.captureWarnings(capture=True)  # a library's warning is no part of an answer
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    if wrong := next((token for token in tokens if not _is_text(token)), None):
+        _complain(f"{wrong[:80]!r} is not text in UTF-8.", "usage")
+        return 2
     try:
         result = build_app()(tokens)
     except CycloptsError as exc:
@@ -119,6 +122,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _complain(f"{exc.strerror}:{where}. Make room or get the right to write there, or set LASTGOOD_HOME to another folder.", "system")
         return 7
     return result if isinstance(result, int) else 0
+
+
+def _is_text(token: str) -> bool:
+    """Say whether what a terminal handed over was text: bytes that are none come as lone surrogates."""
+    try:
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _complain(message: str, code: str | None = None) -> None:

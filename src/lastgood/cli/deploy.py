@@ -39,7 +39,7 @@ def deploy(
     """
     from lastgood.cli.output import note, print_json, print_line
     from lastgood.cli.person import who
-    from lastgood.pipelines.archive import is_archive, unpack
+    from lastgood.pipelines.archive import check_commit, is_archive, unpack
     from lastgood.pipelines.deploy import await_rollout, find_policy
     from lastgood.pipelines.register import read_registered
     from lastgood.registry.registry import Registry
@@ -49,6 +49,7 @@ def deploy(
     settings = load_settings()
     if is_archive(ref):
         run = unpack(settings, Path(ref))
+        check_commit(run)
         ref, why = read_registered(run), why or run.facts.why
     with Registry.open(settings, writer="cli") as registry:
         version = registry.resolve(ref)

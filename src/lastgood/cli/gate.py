@@ -20,12 +20,15 @@ def gate(model: str, /, *, run: str | None = None, report_dir: Path | None = Non
         json: Write JSON.
     """
     from lastgood.cli.progress import ProgressView
+    from lastgood.errors import UsageError
     from lastgood.pipelines.archive import hand_over
     from lastgood.pipelines.child import run_step
     from lastgood.pipelines.errors import GateRefusedError
     from lastgood.pipelines.gate import REPORT, REPORTS, VERDICT, GateVerdict, tabulate
     from lastgood.settings import load_settings
 
+    if report_dir is not None and report_dir.exists() and not report_dir.is_dir():
+        raise UsageError(f"--report-dir {report_dir} is a file; expected a folder.")
     refused: GateRefusedError | None = None
     with hand_over(load_settings(), model, run) as opened, ProgressView() as view:
         try:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from lastgood.cli.flags import DryRun, Json, Tag, WaitSeconds
+from lastgood.cli.flags import DryRun, Json, Seed, Tag, WaitSeconds
 
 
 def release(
@@ -15,7 +15,7 @@ def release(
     *,
     why: Annotated[str, Parameter(name=["--message", "-m"])] = "",
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
-    seed: int | None = None,
+    seed: Seed = None,
     strategy: Literal["canary", "direct"] = "canary",
     deploy: Annotated[bool, Parameter(negative="--no-deploy")] = True,
     traffic: Literal["none", "evaluation"] = "none",
@@ -32,7 +32,7 @@ def release(
     Example: lastgood release digits --traffic evaluation --wait stable
 
     Args:
-        model: digits, tumour, or one of your own: see lastgood new.
+        model: digits, tumour, fraud, recommend, docs, or one of your own: see lastgood new.
         why: Why; kept in the record.
         set_: A parameter of the pipeline to change, as name=value; may be repeated.
         seed: Of everything random; default: the next version number.

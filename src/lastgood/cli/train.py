@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lastgood.cli.flags import Json, Why
+from lastgood.cli.flags import Json, Seed, Why
 from lastgood.cli.output import note, print_fields, print_json
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def train(
     /,
     *,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
-    seed: int | None = None,
+    seed: Seed = None,
     why: Why = "",
     run: str | None = None,
     json: Json = False,
@@ -38,7 +38,7 @@ def train(
     """
     from lastgood.cli.progress import ProgressView
     from lastgood.errors import UsageError
-    from lastgood.pipelines.archive import is_archive, pack
+    from lastgood.pipelines.archive import check_target, is_archive, pack
     from lastgood.pipelines.child import run_step
     from lastgood.pipelines.parameters import parse_overrides
     from lastgood.pipelines.run import create_run, open_model_run
@@ -47,10 +47,13 @@ def train(
 
     settings = load_settings()
     archive = Path(run) if run is not None and is_archive(run) else None
+    if archive is not None:
+        check_target(archive)
     if archive is None and run is not None and (set_ or seed is not None or why):
         raise UsageError(f"Run {run} has its own parameters, seed and reason; --set, --seed and -m are for a new run: leave --run away.")
     if run is None or archive is not None:
-        opened = create_run(settings, model, overrides=parse_overrides(set_ or []), seed=seed, why=why)
+        ours = [archive] if archive is not None else []
+        opened = create_run(settings, model, overrides=parse_overrides(set_ or []), seed=seed, why=why, ours=ours)
     else:
         opened = open_model_run(settings, model, run)
     with ProgressView() as view:

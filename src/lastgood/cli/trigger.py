@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from lastgood.cli.flags import Json, WaitSeconds
+from lastgood.cli.flags import Json, Seed, WaitSeconds
 from lastgood.cli.output import note, print_json, print_line
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def trigger(
     /,
     *,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
-    seed: int | None = None,
+    seed: Seed = None,
     why: Annotated[str, Parameter(name=["--message", "-m"])] = "",
     strategy: Literal["canary", "direct"] = "canary",
     deploy: Annotated[bool, Parameter(negative="--no-deploy")] = True,
@@ -52,11 +52,14 @@ def trigger(
         wait_seconds: How long to wait at most; then exit code 7.
         json: Write JSON.
     """
+    from lastgood.errors import UsageError
     from lastgood.pipelines.parameters import parse_overrides
     from lastgood.refs import check_model_name
     from lastgood.settings import load_settings
 
     check_model_name(model)
+    if server == "prefect" and (approval or commit is not None or url is not None):
+        raise UsageError("--approval, --commit and --url are Jenkins': Prefect's deployment runs the code its worker has.")
     overrides = parse_overrides(set_ or [])
     settings = load_settings()
     if server == "jenkins":

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from lastgood.errors import ConfigurationError, LastgoodError
 from lastgood.pipelines.health import Finding
 from lastgood.ports import find_listener
 from lastgood.settings import Settings
@@ -34,6 +35,9 @@ def examine_machine(settings: Settings) -> Iterator[Finding]:
     yield from _examine_programs()
     yield from _examine_ports(settings)
     yield _examine_home(settings.home)
+    yield from _examine_people(settings)
+    if settings.backend == "docker":
+        yield _examine_engine(settings)
     if settings.token_file is not None:
         yield _examine_secret("token", settings.token_file)
 
@@ -91,6 +95,30 @@ def _examine_home(home: Path) -> Finding:
     if os.access(place, os.W_OK | os.X_OK):
         return Finding("home", "ok", f"{home} can be written.")
     return Finding("home", "problem", f"{place} cannot be written: nothing can be kept. Set LASTGOOD_HOME to a folder of your own.")
+
+
+def _examine_people(settings: Settings) -> Iterator[Finding]:
+    try:
+        settings.people.check_secrets()
+    except ConfigurationError as exc:
+        yield Finding("on call", "problem", f"{exc} Alertmanager cannot start; everything else can.")
+        return
+    if settings.oncall:
+        yield Finding("on call", "ok", f"Told by: {', '.join(settings.people.receivers) or 'nobody'}.")
+
+
+def _examine_engine(settings: Settings) -> Finding:
+    from lastgood.serving.backends.docker_engine import Engine
+
+    engine = Engine(settings.docker)
+    try:
+        engine.connect()
+        engine.image_id()
+    except LastgoodError as exc:
+        return Finding("docker", "problem", str(exc))
+    finally:
+        engine.close()
+    return Finding("docker", "ok", f"The engine answers and has the image {settings.docker.image}.")
 
 
 def _examine_secret(name: str, file: Path) -> Finding:

@@ -49,6 +49,7 @@ class Service:
     is_ready: Callable[[], bool]  # asked again and again while it starts
     environment: Mapping[str, str]
     start_seconds: float = 60.0
+    prepare: Callable[[], bool] | None = None  # writes what it reads; says whether that changed. SIGHUP makes it read again
 
 
 class Stack:
@@ -71,13 +72,16 @@ class Stack:
 
     def start(self, service: Service) -> bool:
         """
-        Start a service and wait until it answers; give False where it ran already.
+        Start a service and wait until it answers; give False where it ran already, with its configuration as it is now.
 
         Raises:
             PortTakenError: Somebody else listens on its port; the message names who.
             StartFailedError: It ended, or did not answer in time; the message ends with its last lines.
         """
-        if self.running(service.name) is not None:
+        changed = service.prepare is not None and service.prepare()
+        if (process := self.running(service.name)) is not None:
+            if changed:
+                process.send_signal(signal.SIGHUP)
             return False
         check_port(service.port, service.name)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +89,7 @@ class Stack:
         log = self.logs / f"{service.name}.log"
         before = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
-            process = subprocess.Popen(
+            child = subprocess.Popen(
                 service.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -95,18 +99,18 @@ class Stack:
                 start_new_session=True,
             )
         with contextlib.suppress(psutil.NoSuchProcess):
-            remembered = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+            remembered = {"pid": child.pid, "created": psutil.Process(child.pid).create_time()}
             self._pid_path(service.name).write_text(json.dumps(remembered), "utf-8")
         deadline = time.monotonic() + service.start_seconds
         while not service.is_ready():
-            code = process.poll()
+            code = child.poll()
             if code is not None or time.monotonic() > deadline:
                 self.stop(service.name)
                 what = f"ended with exit code {code}" if code is not None else f"did not answer within {service.start_seconds:.0f} s"
                 raise StartFailedError(f"{service.name} {what}. The end of {log}:\n{_tail(log, before)}")
             time.sleep(_POLL_SECONDS)
         # The command ends before the service does; without this, Python would warn that nobody waited for it.
-        process.returncode = 0
+        child.returncode = 0
         return True
 
     def stop(self, name: str, *, seconds: float = 20.0) -> bool:

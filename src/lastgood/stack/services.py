@@ -5,12 +5,11 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 
 from lastgood.errors import ConfigurationError
-from lastgood.monitoring.signals.configuration import Signals, write_configuration
+from lastgood.monitoring.signals.configuration import Signals, write_alertmanager, write_prometheus
 from lastgood.settings import Settings
 from lastgood.stack.processes import Service
 
@@ -53,7 +52,7 @@ def build_services(settings: Settings, *, only: tuple[str, ...] = ()) -> tuple[l
                 "prometheus",
                 f"{lacking} not found (Debian: apt-get install prometheus prometheus-alertmanager): no alerts and no history. "
                 "The judge in the gateway watches every release all the same."
-                + (f" Nobody is told by {', '.join(settings.oncall.receivers)}." if settings.oncall.receivers else ""),
+                + (f" Nobody is told by {', '.join(settings.oncall)}." if settings.oncall else ""),
             )
         )
     if unknown := set(only) - {service.name for service in services} - {part.name for part in missing}:
@@ -116,7 +115,7 @@ def _prefect(settings: Settings) -> Service:
 
 
 def _prometheus(settings: Settings, program: str) -> Service:
-    folder = _signals(settings)
+    folder = settings.home / "signals"
     url = f"http://127.0.0.1:{settings.port_prometheus}"
     return Service(
         "prometheus",
@@ -131,11 +130,12 @@ def _prometheus(settings: Settings, program: str) -> Service:
         url,
         answers(f"{url}/-/ready"),
         {},
+        prepare=lambda: write_prometheus(folder, _signals(settings)),
     )
 
 
 def _alertmanager(settings: Settings, program: str) -> Service:
-    folder = _signals(settings)
+    folder = settings.home / "signals"
     url = f"http://127.0.0.1:{settings.port_alertmanager}"
     return Service(
         "alertmanager",
@@ -150,22 +150,22 @@ def _alertmanager(settings: Settings, program: str) -> Service:
         url,
         answers(f"{url}/-/ready"),
         {},
+        prepare=lambda: write_alertmanager(folder, _checked(_signals(settings))),
     )
 
 
-def _signals(settings: Settings) -> Path:
-    settings.oncall.check_secrets()
-    folder = settings.home / "signals"
-    write_configuration(
-        folder,
-        Signals(
-            gateway=f"{settings.address}:{settings.port_control}",
-            alertmanager=f"127.0.0.1:{settings.port_alertmanager}",
-            token_file=settings.token_file,
-            oncall=settings.oncall,
-        ),
+def _signals(settings: Settings) -> Signals:
+    return Signals(
+        gateway=f"{settings.address}:{settings.port_control}",
+        alertmanager=f"127.0.0.1:{settings.port_alertmanager}",
+        token_file=settings.token_file,
+        oncall=settings.people,
     )
-    return folder
+
+
+def _checked(signals: Signals) -> Signals:
+    signals.oncall.check_secrets()
+    return signals
 
 
 def answers(url: str) -> Callable[[], bool]:
