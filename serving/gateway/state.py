@@ -179,6 +179,10 @@ def _replace_baseline(state: ModelState, bad: Pin, taking: Taking) -> Change:
     out = {*taking.vetoed, bad.digest, rollout.candidate.digest}
     back = next((pin for pin in (taking.target, *state.proven) if pin is not None and pin.digest not in out), None)
     serves_alone = rollout.state is State.SOAKING  # the candidate is live already and can carry everything
+    if back is None and not serves_alone and rollout.candidate in state.proven and rollout.candidate.digest not in taking.vetoed:
+        # What is being rolled out again has proved itself before: it is what there is to go back to, and its rollout is over.
+        ended = replace(rollout, state=State.STABLE, baseline=None, fallback=None, suspected=False)
+        return _finish(replace(state, rollout=ended, live=rollout.candidate), bad, taking, rollout.candidate)
     if back is None and not serves_alone:
         return Change(state, page=f"{state.model}@{bad.number} is bad ({taking.cause}) and there is no proven version to go back to.")
     live = back if state.live == bad else None
