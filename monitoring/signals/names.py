@@ -41,6 +41,7 @@ WITHDRAWALS = Metric("lastgood_withdrawals_total", "counter", "Versions taken ou
 ALERTS = Metric("lastgood_alerts_total", "counter", "Alerts received, by what was done about them.", ("model", "result"))
 FROZEN = Metric("lastgood_frozen", "gauge", "Whether the model takes no release until a person unfreezes it.", ("model",))
 PAGES = Metric("lastgood_pages_total", "counter", "Times a person was needed: bad, and nothing to go back to; or frozen.", ("model",))
+FREE = Metric("lastgood_home_free_bytes", "gauge", "Room where the gateway writes its journal and the registry its files.", ())
 UNRECORDED = Metric("lastgood_unrecorded_decisions", "gauge", "Withdrawals in the local journal that the shared record lacks.", ())
 # The label ``state`` of ROLLOUT_STATE, in the order a rollout goes through them.
 STATES = ("staged", "canary", "soaking", "stable", "withdrawn")
@@ -70,6 +71,7 @@ METRICS: tuple[Metric, ...] = (
     ALERTS,
     FROZEN,
     PAGES,
+    FREE,
     UNRECORDED,
     BUILD_INFO,
 )

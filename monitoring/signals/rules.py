@@ -10,9 +10,11 @@ if it follows from another one, a line in `lastgood.monitoring.signals.people`.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from lastgood.monitoring.signals import names
+
+FULL_BYTES: Final = 500 << 20  # a registration or a night of events still fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ def _often(outcomes: str, window: str) -> str:
 def _alone(condition: str) -> str:
     """Keep what a condition finds only where it finds one version of a model."""
     return f"({condition}) and on (model) (count by (model) ({condition}) == 1)"
+
+
+def _refused(window: str) -> str:
+    every = f"sum by (model) (rate({names.REQUESTS.name}[{window}]))"
+    return f'(sum by (model) (rate({names.REQUESTS.name}{{outcome="refused"}}[{window}])) / {every})'
 
 
 def _routed(condition: str) -> str:
@@ -136,6 +143,22 @@ def build_rules(window: str = "10s") -> list[Rule]:
             "critical",
             "none",
             "The gateway {{ $labels.instance }} does not answer its scrapes.",
+        ),
+        Rule(
+            "LastgoodRefusing",
+            f"{_refused('1m')} > 0.01",
+            "30s",
+            "warning",
+            "none",
+            "{{ $labels.model }} refuses {{ $value | humanizePercentage }} of its requests: more come than it can answer in time.",
+        ),
+        Rule(
+            "LastgoodDiskFull",
+            f"{names.FREE.name} < {FULL_BYTES}",
+            "0s",
+            "critical",
+            "none",
+            "{{ $value | humanize1024 }}B are free where {{ $labels.instance }} writes: soon nothing can be registered or recorded.",
         ),
         Rule(
             "LastgoodWithdrawn",

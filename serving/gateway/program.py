@@ -40,7 +40,7 @@ class Gateway:
         self.conductor = Conductor(settings, self.plane, program=program)
         metrics = CollectorRegistry()
         metrics.register(self.plane.collector)
-        metrics.register(RolloutCollector(self.conductor))
+        metrics.register(RolloutCollector(self.conductor, settings.home))
         control = ControlPlane(self.conductor, metrics, registry_id=settings.registry_id, token=token)
         self.control = Server(control.router, settings.host, settings.port_control)
 

@@ -1,7 +1,9 @@
 """The metrics of routes, rollouts and withdrawals, put together when Prometheus asks."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
@@ -20,8 +22,9 @@ RESULTS = ("rollback", "compare", "ignored")
 class RolloutCollector(Collector):
     """Gives what the conductor knows; scrape from the gateway's event loop."""
 
-    def __init__(self, conductor: Conductor) -> None:
-        """Read this conductor at the time of a scrape."""
+    def __init__(self, conductor: Conductor, home: Path) -> None:
+        """Read this conductor, and the room there is in its home, at the time of a scrape."""
+        self._home = home
         self._conductor = conductor
 
     def collect(self) -> Iterator[Family]:
@@ -29,6 +32,9 @@ class RolloutCollector(Collector):
         yield from self._routes()
         yield from self._rollouts()
         yield from self._counters()
+        free = _gauge(names.FREE)
+        free.add_metric((), float(shutil.disk_usage(self._home).free))
+        yield free
         unrecorded = _gauge(names.UNRECORDED)
         unrecorded.add_metric((), float(self._conductor.withdrawals.unrecorded))
         yield unrecorded

@@ -72,6 +72,8 @@ CASES = {
     ),
     "LastgoodNoTraffic": Case([SHARE, requests("ok", 0)], [SHARE, requests("ok", 1)], at="20m", interval="30s"),
     "LastgoodGatewayDown": Case([series("up", f"0x{STEPS}", job="lastgood")], [series("up", f"0x{STEPS}", job="other")]),
+    "LastgoodRefusing": Case([requests("refused", 5), requests("ok", 100)], [requests("refused", 1), requests("ok", 1000)]),
+    "LastgoodDiskFull": Case([series(names.FREE.name, f"400000000x{STEPS}")], [series(names.FREE.name, f"600000000x{STEPS}")]),
     "LastgoodWithdrawn": Case(
         [series(names.WITHDRAWALS.name, f"0x30 1x{STEPS - 30}", model="m", cause="judge")],
         [series(names.WITHDRAWALS.name, f"1x{STEPS}", model="m", cause="judge")],

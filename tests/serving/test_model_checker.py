@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import cast
 
 import pytest
 
@@ -19,7 +18,7 @@ from lastgood.serving.gateway.alerts import Alert, rule
 from lastgood.serving.gateway.intents import Intent, check_intent
 from lastgood.serving.gateway.state import Change, ModelState, Taking, prove_live, step, submit, withdraw
 from lastgood.serving.rollout.policy import RolloutPolicy
-from lastgood.serving.rollout.table import Cause, EventKind, Pin, Rollout, State, Strategy
+from lastgood.serving.rollout.table import Cause, EventKind, Pin, Rollout, State
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = RolloutPolicy(steps=(0.1,), freeze_after=2, freeze_window_seconds=1e9)
@@ -145,13 +144,13 @@ def give(world: World) -> Iterator[tuple[str, World]]:
     if world.left:
         for pin in PINS:
             for strategy in ("canary", "direct") if pin is PINS[1] else ("canary",):
-                with_intent = Intent(pin.digest, cast("Strategy", strategy), POLICY, "ada", "")
+                with_intent = Intent(pin.digest, strategy, POLICY, "ada", "")
                 try:
                     check_intent(with_intent, pin, state, world.vetoed)
                 except LastgoodError:
                     continue
                 live = state.live if state.live and state.live.digest not in world.vetoed else None
-                rollout = Rollout(f"{world.left}", "m", pin, live, live, cast("Strategy", strategy), POLICY)
+                rollout = Rollout(f"{world.left}", "m", pin, live, live, strategy, POLICY)
                 for name, after in begin(world, submit(state, rollout, NOW)):
                     yield f"release {pin.number} {strategy}: {name}", replace(after, left=world.left - 1)
     if state.running is not None:
@@ -239,7 +238,7 @@ def explain(seen: dict[object, tuple[World, object | None, str]], key: object) -
     while key is not None:
         _, before, name = seen[key]
         names.append(name)
-        key = before  # type: ignore[assignment]
+        key = before
         if before is None:
             break
     return " → ".join(reversed(names))
