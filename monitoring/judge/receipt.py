@@ -10,6 +10,7 @@ from typing import Any
 
 from lastgood import __version__
 from lastgood.errors import IntegrityError
+from lastgood.monitoring.judge.trace import Mark, write_marks
 from lastgood.monitoring.judge.verdict import JudgePolicy, RoleCounts, StepCounts, Verdict, judge
 
 FORMAT = "lastgood/receipt/1"
@@ -26,7 +27,13 @@ class Recomputed:
 
 
 def write_receipt(
-    steps: Sequence[StepCounts], policy: JudgePolicy, verdict: Verdict, *, has_baseline: bool, **context: Any
+    steps: Sequence[StepCounts],
+    policy: JudgePolicy,
+    verdict: Verdict,
+    *,
+    has_baseline: bool,
+    marks: Sequence[Mark] = (),
+    **context: Any,
 ) -> dict[str, Any]:
     """
     Give the receipt of a verdict as JSON values.
@@ -36,6 +43,7 @@ def write_receipt(
         policy: The thresholds that held.
         verdict: What was decided.
         has_baseline: Whether the tests compared or were absolute.
+        marks: The trace, to draw the evidence from and to judge it again.
         context: Whatever else a reader needs: versions, generation, the coin's seed.
     """
     return {
@@ -44,6 +52,7 @@ def write_receipt(
         "policy": asdict(policy),
         "has_baseline": has_baseline,
         "steps": [asdict(step) for step in steps],
+        "trace": write_marks(marks),
         "verdict": verdict.to_json(),
         **context,
     }
