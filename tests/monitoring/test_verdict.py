@@ -61,7 +61,7 @@ def test_a_drift_on_both_roles_that_coincides_with_a_step_blames_nobody() -> Non
 
 
 def test_larger_batches_of_the_candidate_may_fail_in_proportion() -> None:
-    """At 90 % and 64 in flight its batches hold nine times as many requests: four of a hundred failing against none is no evidence."""
+    """At 90 % and 64 in flight its batches hold nine times as many requests: 83 in a hundred fail where 17 of the small ones do."""
     large = [step(0.9, RoleCounts(5_760, 100, failed=83), RoleCounts(640, 100, failed=17))]
     assert judge(large, POLICY, has_baseline=True).decision == "open"
     even = [step(0.5, RoleCounts(3_200, 100, failed=83), RoleCounts(3_200, 100, failed=17))]
