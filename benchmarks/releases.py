@@ -189,7 +189,8 @@ def screen(own: Release, seen: Array) -> Array:
     tolerated, share = own.rollout.policy.tolerated_ratio, own.share
     done = [step.contrast(step.candidate.broken, step.baseline.broken) for step in own.done]
     number, logs = len(done), []
-    outcomes = np.stack([seen[:, 0], seen[:, 1], seen[:, 2] - seen[:, 0], seen[:, 3] - seen[:, 1]], axis=1)
+    due = ((seen[:, 2] + 1) * (1 - share) / share).astype(int)
+    outcomes = np.stack([seen[:, 0], seen[:, 1], seen[:, 2] - seen[:, 0], np.minimum(seen[:, 3] - seen[:, 1], due)], axis=1)
     for index, (stake, factors) in enumerate(zip(OUTCOME_BETS.values(), outcome_steps(share, tolerated), strict=True)):
         base = math.log(sum(step_stake(first) * math.exp(_grown(done[first:], index, tolerated)) for first in range(number + 1)))
         logs.append(math.log(OUTCOME_STAKE * stake) + base + outcomes @ np.array(factors))

@@ -81,10 +81,13 @@ class StepCounts:
         Set what went well beside what did not; a batch that is not answered yet speaks for the candidate.
 
         So answers that come back in another order than they were asked for cannot convict: the candidate's are good until
-        they are known to be bad, the baseline's are not good until they are known to be.
+        they are known to be bad, the baseline's are not good until they are known to be. And of the baseline's good answers
+        only as many count as the coin deals for each of the candidate's and one more: while the candidate has no replica,
+        all requests are the baseline's, and that is no evidence.
         """
         candidate_good = max(self.candidate.batches - candidate_bad, 0)
-        baseline_good = max(self.baseline.batches - baseline_bad - self.baseline.unsettled, 0)
+        due = int((self.candidate.batches + 1) * (1 - self.batch_part) / self.batch_part) if self.batch_part > 0 else 0
+        baseline_good = max(min(self.baseline.batches - baseline_bad - self.baseline.unsettled, due), 0)
         larger = max(self.baseline.batches_per_request / self.candidate.batches_per_request, 1.0)
         return Contrast(self.exposure, candidate_bad, baseline_bad, candidate_good, baseline_good, self.batch_part, larger)
 

@@ -103,7 +103,7 @@ class RolloutCounts:
                 return cls(rollout)
             steps = [Step(s["share"], RoleStep.thaw(s["candidate"]), RoleStep.thaw(s["baseline"])) for s in value["steps"]]
             limit = value["slow_limit_seconds"]
-            return cls(rollout, math.inf if limit is None else limit, steps, read_marks(value["marks"]))
+            return cls(rollout, math.inf if limit is None else limit, steps, read_marks(value.get("marks", {"names": [], "rows": []})))
         except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError, IntegrityError):
             return cls(rollout)
 

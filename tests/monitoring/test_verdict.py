@@ -68,6 +68,14 @@ def test_larger_batches_of_the_candidate_may_fail_in_proportion() -> None:
     assert judge(even, POLICY, has_baseline=True).decision == "bad"
 
 
+def test_what_the_baseline_answers_while_the_candidate_has_no_replica_is_no_evidence() -> None:
+    """Forty good answers of the candidate, one bad, then five thousand of the baseline alone: open, as it would be without them."""
+    candidate = RoleCounts(41, 41, failed=1)
+    verdicts = [judge([step(0.1, candidate, RoleCounts(n, n))], POLICY, has_baseline=True) for n in (378, 5_378)]
+    assert ["open", "open"] == [verdict.decision for verdict in verdicts]
+    assert verdicts[0].strongest == pytest.approx(verdicts[1].strongest)
+
+
 def test_answers_that_are_not_back_yet_do_not_convict() -> None:
     """An outage of both roles, whose failures come back from the candidate first: its failures alone are known, nothing is good."""
     waiting = RoleCounts(30, 30, unsettled=30)
