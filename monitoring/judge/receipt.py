@@ -4,12 +4,14 @@ Receipts: the payload of an automatic decision's event, enough to compute the de
 Reading a receipt runs the same code on the counts it keeps; a receipt whose verdict cannot be recomputed says so.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from lastgood import __version__
 from lastgood.errors import IntegrityError
+from lastgood.monitoring.judge.trace import Mark, write_marks
 from lastgood.monitoring.judge.verdict import JudgePolicy, RoleCounts, StepCounts, Verdict, judge
 
 FORMAT = "lastgood/receipt/1"
@@ -26,7 +28,13 @@ class Recomputed:
 
 
 def write_receipt(
-    steps: Sequence[StepCounts], policy: JudgePolicy, verdict: Verdict, *, has_baseline: bool, **context: Any
+    steps: Sequence[StepCounts],
+    policy: JudgePolicy,
+    verdict: Verdict,
+    *,
+    has_baseline: bool,
+    marks: Sequence[Mark] = (),
+    **context: Any,
 ) -> dict[str, Any]:
     """
     Give the receipt of a verdict as JSON values.
@@ -36,6 +44,7 @@ def write_receipt(
         policy: The thresholds that held.
         verdict: What was decided.
         has_baseline: Whether the tests compared or were absolute.
+        marks: The trace, to draw the evidence from and to judge it again.
         context: Whatever else a reader needs: versions, generation, the coin's seed.
     """
     return {
@@ -44,6 +53,7 @@ def write_receipt(
         "policy": asdict(policy),
         "has_baseline": has_baseline,
         "steps": [asdict(step) for step in steps],
+        "trace": write_marks(marks),
         "verdict": verdict.to_json(),
         **context,
     }
@@ -56,14 +66,32 @@ def recompute(receipt: Mapping[str, Any]) -> Recomputed:
     Raises:
         IntegrityError: It is not a receipt of a format this version reads.
     """
-    if receipt.get("format") != FORMAT:
-        raise IntegrityError(f"This event carries no receipt of a decision: its format is {receipt.get('format')!r}, expected {FORMAT!r}.")
+    steps = read_steps(receipt)
     try:
         policy = JudgePolicy(**receipt["policy"])
-        steps = [StepCounts(step["share"], RoleCounts(**step["candidate"]), RoleCounts(**step["baseline"])) for step in receipt["steps"]]
         recorded = receipt["verdict"]
         verdict = judge(steps, policy, has_baseline=receipt["has_baseline"])
     except (KeyError, TypeError) as exc:
         raise IntegrityError(f"The receipt cannot be read: {exc!r}.") from exc
     agrees = (verdict.decision, verdict.kind) == (recorded["decision"], recorded["kind"])
     return Recomputed(recorded, verdict, agrees, str(receipt["code_version"]))
+
+
+def read_steps(receipt: Mapping[str, Any]) -> list[StepCounts]:
+    """
+    Give the counts of a receipt.
+
+    Raises:
+        IntegrityError: It is not a receipt of a format this version reads.
+    """
+    if receipt.get("format") != FORMAT:
+        raise IntegrityError(f"This event carries no receipt of a decision: its format is {receipt.get('format')!r}, expected {FORMAT!r}.")
+    try:
+        return [StepCounts(step["share"], RoleCounts(**step["candidate"]), RoleCounts(**step["baseline"])) for step in receipt["steps"]]
+    except (KeyError, TypeError) as exc:
+        raise IntegrityError(f"The counts of a receipt cannot be read: {exc!r}.") from exc
+
+
+def write_odds(log: float) -> str:
+    """Write an e-value that is given by its natural logarithm."""
+    return f"{math.exp(log):,.3g}" if log < 300 else f"e^{log:.0f}"

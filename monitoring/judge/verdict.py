@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from lastgood.monitoring.judge.evidence import log_hazard_evidence, log_rate_evidence, log_ratio_evidence
+from lastgood.monitoring.judge.evidence import Contrast, log_contrast_evidence, log_hazard_evidence, log_rate_evidence, log_ratio_evidence
 
-# How alpha is spent: half on answers that are broken, the rest on what is rarer or noisier. Unspent: wrong labels and
-# disagreement with a shadow, which have no counts yet.
-SPENDING: Mapping[str, float] = MappingProxyType({"broken": 0.5, "slow": 0.15, "deaths": 0.15})
+# How alpha is spent: half on answers that are broken, the rest on what is rarer or noisier. By the union bound the parts,
+# which add up to 1, keep the promise together.
+SPENDING: Mapping[str, float] = MappingProxyType({"broken": 0.5, "slow": 0.1, "deaths": 0.05, "labels": 0.3, "shadow": 0.05})
 SUSPICION = math.log(10)
 
 
@@ -28,6 +28,7 @@ class RoleCounts:
     What one role did in one step.
 
     ``failed``, ``invalid`` and ``slow`` count incidents: a batch that fails is one, however many requests it held.
+    ``unsettled`` are batches that were sent to a replica and are not answered yet.
     """
 
     requests: int = 0
@@ -37,6 +38,7 @@ class RoleCounts:
     slow: int = 0
     deaths: int = 0
     process_seconds: float = 0.0
+    unsettled: int = 0
 
     @property
     def batches_per_request(self) -> float:
@@ -66,8 +68,28 @@ class StepCounts:
         the batches that this share makes: under load its batches are smaller, so they are more than its requests. Only the
         batches per request are taken from the counts, for how many requests the coin dealt is chance and no exposure.
         """
+        return max(self.share, self.batch_part)
+
+    @property
+    def batch_part(self) -> float:
+        """The part of the batches that the candidate's share makes."""
         candidate, baseline = self.share * self.candidate.batches_per_request, (1 - self.share) * self.baseline.batches_per_request
-        return max(self.share, candidate / (candidate + baseline))
+        return candidate / (candidate + baseline)
+
+    def contrast(self, candidate_bad: int, baseline_bad: int) -> Contrast:
+        """
+        Set what went well beside what did not; a batch that is not answered yet speaks for the candidate.
+
+        So answers that come back in another order than they were asked for cannot convict: the candidate's are good until
+        they are known to be bad, the baseline's are not good until they are known to be. And of the baseline's good answers
+        only as many count as the coin deals for each of the candidate's and one more: while the candidate has no replica,
+        all requests are the baseline's, and that is no evidence.
+        """
+        candidate_good = max(self.candidate.batches - candidate_bad, 0)
+        due = int((self.candidate.batches + 1) * (1 - self.batch_part) / self.batch_part) if self.batch_part > 0 else 0
+        baseline_good = max(min(self.baseline.batches - baseline_bad - self.baseline.unsettled, due), 0)
+        larger = max(self.baseline.batches_per_request / self.candidate.batches_per_request, 1.0)
+        return Contrast(self.exposure, candidate_bad, baseline_bad, candidate_good, baseline_good, self.batch_part, larger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +100,7 @@ class JudgePolicy:
     tolerated_ratio: float = 1.25  # candidate's rate of bad events over the baseline's
     tolerated_bad_ratio: float = 0.05  # where there is no baseline
     tolerated_deaths_per_hour: float = 1.0  # of one process
+    success_alpha: float = 0.05  # probability that a candidate at the tolerated ratio is shown to be within it
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +163,8 @@ def _against_baseline(steps: Sequence[StepCounts], policy: JudgePolicy) -> dict[
     # if it dies more than the baseline and also more than is tolerated of any version.
     deaths = log_ratio_evidence(((0.5, s.candidate.deaths, s.baseline.deaths) for s in steps), tolerated)
     return {
-        "broken": log_ratio_evidence(((s.exposure, s.candidate.broken, s.baseline.broken) for s in steps), tolerated),
-        "slow": log_ratio_evidence(((s.exposure, s.candidate.slow, s.baseline.slow) for s in steps), tolerated),
+        "broken": log_contrast_evidence([s.contrast(s.candidate.broken, s.baseline.broken) for s in steps], tolerated),
+        "slow": log_contrast_evidence([s.contrast(s.candidate.slow, s.baseline.slow) for s in steps], tolerated),
         "deaths": min(deaths, _hazard(steps, policy)),
     }
 

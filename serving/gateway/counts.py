@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lastgood.errors import IntegrityError
+from lastgood.monitoring.judge.trace import Mark, mark, read_marks, write_marks
 from lastgood.monitoring.judge.verdict import JudgePolicy, RoleCounts, StepCounts, Verdict, judge
 from lastgood.serving.gateway.route import Tally
 
@@ -24,9 +26,10 @@ class RoleStep:
     deaths: int = 0
     process_seconds: float = 0.0
 
-    def freeze(self) -> RoleCounts:
+    def freeze(self, unsettled: int = 0) -> RoleCounts:
         """Give the counts as the judge takes them."""
-        return RoleCounts(**self.tally.to_json(), deaths=self.deaths, process_seconds=round(self.process_seconds, 3))
+        seconds = round(self.process_seconds, 3)
+        return RoleCounts(**self.tally.to_json(), deaths=self.deaths, process_seconds=seconds, unsettled=unsettled)
 
     @classmethod
     def thaw(cls, value: dict[str, Any]) -> "RoleStep":
@@ -52,6 +55,7 @@ class RolloutCounts:
     rollout: str
     slow_limit_seconds: float = math.inf
     steps: list[Step] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
 
     def step(self, share: float, slot: str) -> Step:
         """Give the current step, beginning one where the share or the ``slot`` (state and step number) is new."""
@@ -62,20 +66,32 @@ class RolloutCounts:
 
     _slot: str = ""
 
-    def freeze(self) -> list[StepCounts]:
-        """Give the counts as the judge takes them."""
-        return [StepCounts(step.share, step.candidate.freeze(), step.baseline.freeze()) for step in self.steps]
+    def freeze(self, unsettled: int = 0) -> list[StepCounts]:
+        """
+        Give the counts as the judge takes them.
 
-    def verdict(self, policy: JudgePolicy, *, has_baseline: bool) -> Verdict:
-        """Judge what was counted so far."""
-        return judge(self.freeze(), policy, has_baseline=has_baseline)
+        Args:
+            unsettled: The baseline's batches that are being computed; they are taken to be the last step's.
+        """
+        last = len(self.steps) - 1
+        return [
+            StepCounts(step.share, step.candidate.freeze(), step.baseline.freeze(unsettled if index == last else 0))
+            for index, step in enumerate(self.steps)
+        ]
+
+    def verdict(self, policy: JudgePolicy, *, has_baseline: bool, unsettled: int = 0) -> Verdict:
+        """Judge what was counted so far, and mark it in the trace where something bad was added."""
+        frozen = self.freeze(unsettled)
+        mark(self.marks, frozen)
+        return judge(frozen, policy, has_baseline=has_baseline)
 
     def save(self, path: Path) -> None:
         """Write the counts, replacing the file at once; the last second may be lost with the process, no more."""
         limit = self.slow_limit_seconds if math.isfinite(self.slow_limit_seconds) else None
         steps = [{"share": step.share, "candidate": _json(step.candidate), "baseline": _json(step.baseline)} for step in self.steps]
         fresh = path.with_name(f"{path.name}.new")
-        fresh.write_text(json.dumps({"rollout": self.rollout, "slow_limit_seconds": limit, "steps": steps}), "utf-8")
+        value = {"rollout": self.rollout, "slow_limit_seconds": limit, "steps": steps, "marks": write_marks(self.marks)}
+        fresh.write_text(json.dumps(value), "utf-8")
         fresh.replace(path)
 
     @classmethod
@@ -87,8 +103,8 @@ class RolloutCounts:
                 return cls(rollout)
             steps = [Step(s["share"], RoleStep.thaw(s["candidate"]), RoleStep.thaw(s["baseline"])) for s in value["steps"]]
             limit = value["slow_limit_seconds"]
-            return cls(rollout, math.inf if limit is None else limit, steps)
-        except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+            return cls(rollout, math.inf if limit is None else limit, steps, read_marks(value.get("marks", {"names": [], "rows": []})))
+        except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError, IntegrityError):
             return cls(rollout)
 
 

@@ -50,6 +50,11 @@ class Crew:
         return any(worker.replica.ready for worker in self._workers)
 
     @property
+    def in_flight(self) -> int:
+        """How many batches are being computed."""
+        return sum(len(worker.in_flight) for worker in self._workers)
+
+    @property
     def busy(self) -> bool:
         """Whether a replica has a batch in its hands."""
         return any(worker.in_flight for worker in self._workers)

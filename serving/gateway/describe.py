@@ -8,7 +8,7 @@ from typing import Any
 from lastgood.serving.gateway.book import Book, Held
 from lastgood.serving.gateway.shelf import Shelf
 from lastgood.serving.gateway.state import Taking, withdraw
-from lastgood.serving.gateway.watch import needed
+from lastgood.serving.rollout.course import needed
 from lastgood.serving.rollout.table import RUNNING, Pin, Rollout, State
 
 

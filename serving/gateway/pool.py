@@ -131,6 +131,11 @@ class ReplicaPool:
             self._sweep = None
         await self._crew.stop()
 
+    @property
+    def in_flight(self) -> int:
+        """How many batches are being computed."""
+        return self._crew.in_flight
+
     def _is_busy(self) -> bool:
         return self._batcher.peek() is not None or self._crew.busy
 

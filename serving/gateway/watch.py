@@ -10,7 +10,6 @@ from typing import Final
 import structlog
 
 from lastgood.monitoring.judge.receipt import write_receipt
-from lastgood.monitoring.judge.verdict import SUSPICION, judge
 from lastgood.serving.gateway.book import Book, Held
 from lastgood.serving.gateway.counts import RolloutCounts
 from lastgood.serving.gateway.installer import Installer
@@ -19,6 +18,7 @@ from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
 from lastgood.serving.gateway.route import Kind, Lane
 from lastgood.serving.gateway.shelf import Shelf
 from lastgood.serving.gateway.withdrawals import Reason, Withdrawals
+from lastgood.serving.rollout.course import find_progress, find_suspicion
 from lastgood.serving.rollout.table import EventKind, Pin, Rollout, State
 
 log = structlog.get_logger()
@@ -82,13 +82,14 @@ class Watch:
         if running is None or counts is None or counts.rollout != running.id or running.state is State.STAGED:
             return
         has_baseline = held.state.split.candidate is not None
-        held.verdict = counts.verdict(running.policy.judge, has_baseline=has_baseline)
+        unsettled = self._unsettled(running)
+        held.verdict = counts.verdict(running.policy.judge, has_baseline=has_baseline, unsettled=unsettled)
         if held.verdict.decision == "bad":
             why = f"the judge: more {held.verdict.kind} events than tolerated"
-            reason = Reason("judge", "judge", why, payload={"receipt": self._receipt(held, running, counts)})
+            reason = Reason("judge", "judge", why, payload={"receipt": self._receipt(held, running, counts, unsettled)})
             self._withdrawals.take(running.model, running.candidate, reason)
-        elif not running.suspected and held.verdict.strongest - self._forgiven.get(running.id, 0.0) > SUSPICION:
-            self._advance(running, EventKind.SUSPECTED, f"{held.verdict.kind} events")
+        elif (move := find_suspicion(running, held.verdict, counts.marks, forgiven=self._forgiven.get(running.id, 0.0))) is not None:
+            self._advance(running, *move)
 
     async def run(self) -> None:
         """Watch until cancelled; then keep what was counted last."""
@@ -126,34 +127,30 @@ class Watch:
             self._book.tell()
         if held.state.running is not running:
             return
-        requests, seconds = needed(running)
-        if current.candidate.tally.requests < requests or time.monotonic() - current.began < seconds:
+        move = find_progress(running, counts.freeze(), seconds=time.monotonic() - current.began)
+        if move is None:
             return
-        if running.suspected:
-            self._clear(running, counts)
-        else:
-            kind = EventKind.SOAK_PASSED if running.state is State.SOAKING else EventKind.STEP_PASSED
-            self._advance(running, kind, f"{requests} requests and {seconds:g} s passed")
+        if move.kind is EventKind.CLEARED:
+            self._forgiven[running.id] = counts.verdict(running.policy.judge, has_baseline=running.baseline is not None).strongest
+        self._advance(running, *move)
 
-    def _clear(self, running: Rollout, counts: RolloutCounts) -> None:
-        """Let a suspect go on that gave no further cause in a whole step; what it gave before still counts against it."""
-        has_baseline = running.baseline is not None
-        since = judge(counts.freeze()[-1:], running.policy.judge, has_baseline=has_baseline)
-        if since.decision == "open":
-            self._forgiven[running.id] = counts.verdict(running.policy.judge, has_baseline=has_baseline).strongest
-            self._advance(running, EventKind.CLEARED, "nothing more in a whole step")
+    def _unsettled(self, running: Rollout) -> int:
+        """Give how many of the baseline's batches are being computed."""
+        pool = None if running.baseline is None else self._shelf.get(running.model, running.baseline)
+        return 0 if pool is None else pool.in_flight
 
     def _is_ready(self, model: str, pin: Pin | None) -> bool:
         pool = self._shelf.get(model, pin)
         return pool is not None and pool.ready
 
-    def _receipt(self, held: Held, running: Rollout, counts: RolloutCounts) -> dict[str, object]:
+    def _receipt(self, held: Held, running: Rollout, counts: RolloutCounts, unsettled: int) -> dict[str, object]:
         assert held.verdict is not None  # noqa: S101 - the caller has just set it
         return write_receipt(
-            counts.freeze(),
+            counts.freeze(unsettled),
             running.policy.judge,
             held.verdict,
             has_baseline=held.state.split.candidate is not None,
+            marks=counts.marks,
             candidate=asdict(running.candidate),
             baseline=asdict(running.baseline) if running.baseline else None,
             fallback=asdict(running.fallback) if running.fallback else None,
@@ -163,11 +160,3 @@ class Watch:
             state=running.state,
             slow_limit_seconds=counts.slow_limit_seconds if math.isfinite(counts.slow_limit_seconds) else None,
         )
-
-
-def needed(rollout: Rollout) -> tuple[int, float]:
-    """Give the candidate's requests and the seconds after which the rollout's present step is passed."""
-    policy = rollout.policy
-    if rollout.state is State.SOAKING and not rollout.suspected:
-        return policy.soak_requests, policy.soak_seconds
-    return policy.step_requests, policy.step_seconds

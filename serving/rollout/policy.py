@@ -28,6 +28,8 @@ class RolloutPolicy(BaseModel):
     alpha: float = Field(default=0.001, gt=0, le=0.1, description="probability that a tolerable candidate is called bad")
     tolerated_ratio: float = Field(default=1.25, ge=1, le=10, description="candidate's rate of bad events over the baseline's")
     tolerated_bad_ratio: float = Field(default=0.05, gt=0, lt=0.5, description="bad answers of a version with no baseline")
+    early_success: bool = Field(default=False, description="whether a step ends early once the candidate is shown to be no worse")
+    success_alpha: float = Field(default=0.05, gt=0, le=0.5, description="probability that this is shown of one that is worse")
     slow_factor: float = Field(default=4.0, gt=1, description="times the baseline's p99 compute time that counts as slow")
     freeze_after: int = Field(default=3, ge=1, description="automatic withdrawals within the window that freeze the model")
     freeze_window_seconds: float = Field(default=3600.0, gt=0)
@@ -45,6 +47,7 @@ class RolloutPolicy(BaseModel):
             alpha=self.alpha,
             tolerated_ratio=self.tolerated_ratio,
             tolerated_bad_ratio=self.tolerated_bad_ratio,
+            success_alpha=self.success_alpha,
         )
 
 

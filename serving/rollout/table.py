@@ -44,6 +44,7 @@ class EventKind(StrEnum):
     SOAK_PASSED = "soak-passed"
     PROMOTE = "promote"  # a person ends the rollout early
     SUSPECTED = "suspected"
+    HALVED = "halved"  # suspected on evidence that comes slowly: half of the requests decide sooner
     CLEARED = "cleared"
     BAD = "bad"
 
@@ -90,6 +91,7 @@ class Rollout:
     state: State = State.STAGED
     step: int = 0
     suspected: bool = False
+    halved: bool = False  # a suspect that gets half, also where its step gives it less
     cause: Cause | None = None  # of the withdrawal
 
     def to_json(self) -> dict[str, Any]:
@@ -144,8 +146,10 @@ def advance(rollout: Rollout, event: Event) -> Outcome:
 
 
 def _share(rollout: Rollout, planned: float) -> float:
-    # A suspect gets no more than half: from there evidence comes fastest, and below half a step is left as it is, for
-    # raising it would multiply the bad answers while it is being convicted.
+    # A suspect gets no more than half: from there evidence comes fastest. Below half a step is left as it is, for raising
+    # it would multiply the bad answers of a version that fails always; one that fails seldom gets half.
+    if rollout.halved:
+        return 0.5
     return min(planned, 0.5) if rollout.suspected else planned
 
 
@@ -175,19 +179,23 @@ def _settle(rollout: Rollout, _: Event) -> Outcome:
 
 
 def _promote_canary(rollout: Rollout, _: Event) -> Outcome:
-    return replace(rollout, state=State.STABLE, suspected=False), (Effect.LIVE_TO_CANDIDATE, Effect.STABLE_TO_CANDIDATE)
+    return replace(rollout, state=State.STABLE, suspected=False, halved=False), (Effect.LIVE_TO_CANDIDATE, Effect.STABLE_TO_CANDIDATE)
 
 
 def _promote_soaking(rollout: Rollout, _: Event) -> Outcome:
-    return replace(rollout, state=State.STABLE, suspected=False), (Effect.STABLE_TO_CANDIDATE,)
+    return replace(rollout, state=State.STABLE, suspected=False, halved=False), (Effect.STABLE_TO_CANDIDATE,)
 
 
 def _suspect(rollout: Rollout, _: Event) -> Outcome:
     return replace(rollout, suspected=True), ()
 
 
+def _halve(rollout: Rollout, _: Event) -> Outcome:
+    return replace(rollout, suspected=True, halved=True), ()
+
+
 def _clear(rollout: Rollout, _: Event) -> Outcome:
-    return replace(rollout, suspected=False), ()
+    return replace(rollout, suspected=False, halved=False), ()
 
 
 def _withdraw_unproven(rollout: Rollout, event: Event) -> Outcome:
@@ -210,11 +218,13 @@ TABLE: Mapping[tuple[State, EventKind], Callable[[Rollout, Event], Outcome]] = M
         (State.CANARY, EventKind.STEP_PASSED): _next_step,
         (State.CANARY, EventKind.PROMOTE): _promote_canary,
         (State.CANARY, EventKind.SUSPECTED): _suspect,
+        (State.CANARY, EventKind.HALVED): _halve,
         (State.CANARY, EventKind.CLEARED): _clear,
         (State.CANARY, EventKind.BAD): _withdraw_unproven,
         (State.SOAKING, EventKind.SOAK_PASSED): _settle,
         (State.SOAKING, EventKind.PROMOTE): _promote_soaking,
         (State.SOAKING, EventKind.SUSPECTED): _suspect,
+        (State.SOAKING, EventKind.HALVED): _halve,
         (State.SOAKING, EventKind.CLEARED): _clear,
         (State.SOAKING, EventKind.BAD): _withdraw_live,
         (State.STABLE, EventKind.BAD): _withdraw_live,

@@ -112,6 +112,66 @@ def draw_points(title: str, points: Mapping[str, tuple[float, float]], *, x_labe
     return _close_figure(figure)
 
 
+def draw_groups(title: str, groups: Mapping[str, Mapping[str, float]], *, label: str) -> str:
+    """
+    Draw bars side by side, a group for each name and in it a bar for each series, as SVG.
+
+    Args:
+        title: Above the chart.
+        groups: Values above 0 by series, by group; one that is missing gets no bar.
+        label: Of the value axis, which is logarithmic, with its unit.
+    """
+    series = list(dict.fromkeys(name for own in groups.values() for name in own))
+    figure, axes = _open_figure(title, height=0.9 + 0.24 * len(groups) * (len(series) + 1), width=7.2)
+    for index, name in enumerate(series):
+        places = [number + index / (len(series) + 1) for number, own in enumerate(groups.values()) if name in own]
+        values = [own[name] for own in groups.values() if name in own]
+        axes.barh(places, values, height=0.9 / (len(series) + 1), color=_COLOURS[index % len(_COLOURS)], label=name)
+        for place, value in zip(places, values, strict=True):
+            axes.annotate(f"{value:,.0f}", (value, place), xytext=(3, 0), textcoords="offset points", fontsize=7, va="center")
+    axes.set_yticks([number + (len(series) - 1) / 2 / (len(series) + 1) for number in range(len(groups))], list(groups))
+    axes.set_xscale("log")
+    axes.margins(x=0.12)
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    axes.legend(fontsize=8, frameon=False)
+    return _close_figure(figure)
+
+
+def draw_lines(
+    title: str,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    levels: Mapping[str, float] | None = None,
+    cuts: Sequence[float] = (),
+) -> str:
+    """
+    Draw lines through points, with named levels and cuts, as SVG.
+
+    Args:
+        title: Above the chart.
+        lines: ``(x, y)`` in order, by name.
+        x_label: With its unit.
+        y_label: With its unit.
+        levels: Values of y to mark with a dashed line, by name.
+        cuts: Values of x to mark with a thin line.
+    """
+    figure, axes = _open_figure(title, height=3.6, width=7.2)
+    for index, (name, points) in enumerate(lines.items()):
+        colour = _COLOURS[index % len(_COLOURS)]
+        axes.plot([x for x, _ in points], [y for _, y in points], color=colour, label=name, linewidth=1.4, marker="o", markersize=2.5)
+        if levels and name in levels:
+            axes.axhline(levels[name], color=colour, linestyle="--", linewidth=1)
+    for x in cuts:
+        axes.axvline(x, color="0.75", linewidth=0.8)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend(fontsize=8, frameon=False)
+    return _close_figure(figure)
+
+
 def draw_matrix(title: str, counts: Sequence[Sequence[int]], *, x_label: str, y_label: str) -> str:
     """
     Draw a matrix of counts as coloured cells with numbers, as SVG.

@@ -62,3 +62,24 @@ def test_killing_gateway_replica_and_command_line_is_survived() -> None:
     result = run("kills.py", "--kills", "6")
     assert [] == result["problems"]
     assert result["kills"] >= 4  # a command line may have ended before its moment
+
+
+def test_the_judge_keeps_its_promise_and_finds_bad_versions_as_soon_as_asked() -> None:
+    """200 drills of each kind; 100 null releases of each kind are too few for the bound, and none may be withdrawn."""
+    result = run("judge.py", "--releases", "100")
+    assert [] == [missed for missed in result["missed"] if missed.split(":")[0] not in result["nulls"]]
+    assert {0} == {own["withdrawn"] for own in result["nulls"].values()}
+    assert 7 == len(result["nulls"])
+
+
+def test_no_other_rule_is_sooner_on_the_same_traffic() -> None:
+    """Flagger's, Argo's and Kayenta's rules, as documented, at 10 and 100 requests a second."""
+    rows = run("peers.py", "--repeat", "20")
+    bad = [row for row in rows if row["version"] == "bad"]
+    for own in (row for row in bad if row["rule"] == "lastgood"):
+        others = [row for row in bad if (row["errors"], row["per_second"]) == (own["errors"], own["per_second"]) and row is not own]
+        assert 3 == len(others)
+        assert 1.0 == own["out"]
+        assert own["seconds"] < min(row["seconds"] for row in others)
+        assert own["bad_answers"] < min(row["bad_answers"] for row in others)
+    assert {0.0} == {row["out"] for row in rows if row["version"] == "good" and row["rule"] == "lastgood"}

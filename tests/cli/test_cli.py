@@ -74,6 +74,8 @@ def test_every_command_has_help_and_stands_in_the_readme(name: str, capsys: pyte
         (("rollback", "digits"), 2, "message"),
         (("explain", "digits"), 4, "digits"),
         (("drill", "flood"), 2, "flood"),
+        (("replay", "nothing.json", "--policy", "lastgood.toml"), 2, "port_rest"),
+        (("replay", "lastgood.toml", "--policy", "nothing.toml"), 2, "nothing.toml"),
         (("import", "nothing.onnx", "--model", "m"), 2, "nothing.onnx"),
     ],
 )

@@ -1,13 +1,24 @@
 """E-values: what they promise, computed exactly where that can be done."""
 
 import math
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.monitoring.judge.evidence import candidate_part, log_hazard_evidence, log_rate_evidence, log_ratio_evidence
+from lastgood.monitoring.judge.evidence import (
+    OUTCOME_BETS,
+    RATIO_BETS,
+    Contrast,
+    candidate_part,
+    log_contrast_evidence,
+    log_hazard_evidence,
+    log_outcome_evidence,
+    log_rate_evidence,
+    log_ratio_evidence,
+    outcome_steps,
+    step_stake,
+)
 
 SHARES = st.floats(0.01, 0.99)
 RATIOS = st.floats(1.0, 5.0)
@@ -67,12 +78,48 @@ def test_evidence_rises_with_the_candidates_events_and_falls_with_the_baselines(
     assert log_ratio_evidence([(share, candidate, baseline + 1)], 1.25) < here
 
 
-def test_a_dead_candidate_at_ten_percent_is_convicted_by_four_events() -> None:
-    """Four bad events at a share of 0.1 and none on the baseline reach half of alpha 0.001; three do not."""
-    evidence = [log_ratio_evidence([(0.1, events, 0)], 1.25) for events in range(6)]
+def test_the_stakes_of_every_mixture_add_up_to_one() -> None:
+    """Else it is no average of e-processes, and the promise is another one."""
+    assert math.isclose(1, sum(RATIO_BETS.values()))
+    assert math.isclose(1, sum(OUTCOME_BETS.values()))
+    assert 1 - 1e-3 < sum(step_stake(number) for number in range(1000)) < 1
+
+
+@given(
+    part=SHARES,
+    tolerated=st.floats(1.0, 60.0),
+    common=st.floats(0.0, 1.0),
+    worse=st.one_of(st.just(1.0), st.floats(0.0, 1.0)),
+)
+def test_outcome_evidence_averages_to_at_most_one_whatever_the_common_rate(
+    part: float, tolerated: float, common: float, worse: float
+) -> None:
+    """For every tolerable pair of rates, the mean factor of one outcome is 1 or less, so it may change with every request."""
+    candidate, baseline = min(1.0, tolerated * common) * worse, common
+    chances = (part * candidate, (1 - part) * baseline, part * (1 - candidate), (1 - part) * (1 - baseline))
+    for factors in outcome_steps(part, tolerated):
+        assert sum(chance * math.exp(factor) for chance, factor in zip(chances, factors, strict=True)) <= 1 + 1e-9
+
+
+def test_a_bet_that_is_itself_tolerated_says_nothing() -> None:
+    """Where the candidate's batches are sixty times as large, all of them failing is no evidence."""
+    assert math.isclose(0.0, log_outcome_evidence([Contrast(0.5, 50, 0, 0, 50, 0.5, 60.0)], 1.25), abs_tol=1e-9)
+
+
+def test_good_answers_of_the_baseline_convict_a_dead_candidate_sooner() -> None:
+    """Four bad answers at a share of 0.1 are enough beside 32 good ones of the baseline, and not by themselves."""
     threshold = math.log(1 / 0.0005)
-    assert [value >= threshold for value in evidence] == [False, False, False, False, True, True]
-    assert all(later > earlier for earlier, later in pairwise(evidence))
+    assert log_contrast_evidence([Contrast(0.1, 4, 0, 0, 32, 0.1)], 1.25) >= threshold
+    assert log_contrast_evidence([Contrast(0.1, 4, 0, 0, 0, 0.1)], 1.25) < threshold
+    assert log_ratio_evidence([(0.1, 4, 0)], 1.25) < threshold
+
+
+def test_good_answers_in_earlier_steps_do_not_shield_a_version_that_goes_bad() -> None:
+    """The same dead stretch of twenty requests at one half convicts after a thousand good answers."""
+    good, dead = Contrast(0.9, 0, 0, 900, 100, 0.9), Contrast(0.5, 14, 0, 0, 14, 0.5)
+    assert log_contrast_evidence([good, dead], 1.25) >= math.log(1 / 0.0005)
+    as_one_step = Contrast(0.5, 14, 0, 900, 114, 0.5)
+    assert log_contrast_evidence([as_one_step], 1.25) < math.log(1 / 0.0005)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

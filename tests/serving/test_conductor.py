@@ -175,6 +175,40 @@ def test_a_suspect_that_gives_no_further_cause_goes_on(settings: Settings, pins:
     run(scenario)
 
 
+def test_a_candidate_that_fails_now_and_then_gets_half_of_the_traffic(
+    settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
+) -> None:
+    """Three bad answers in 120 at 10 %: the shared record and the route say one half, and the judge goes on in a new step."""
+
+    async def scenario() -> None:
+        async with started(settings) as gateway:
+            conductor = gateway.conductor
+            await release(tools, settings, conductor, 1)
+            await conductor.submit(intent(2, policy=RolloutPolicy(steps=(0.1,), step_requests=10**6)))
+            await settle(tools, settings, conductor, State.CANARY)
+            await ask(tools, settings, 1)
+            held = conductor.book.held["m"]
+            assert held.counts is not None
+            first = held.counts.steps[-1]
+            first.baseline.tally.requests = first.baseline.tally.batches = 1_000
+            for _ in range(3):
+                # As if dealt and answered: no version here fails on its own.
+                first.candidate.tally.requests += 40
+                first.candidate.tally.batches += 40
+                first.candidate.tally.failed += 1
+                conductor._watch.look(held)
+            async with asyncio.timeout(10):
+                while not math.isclose(0.5, held.state.split.share):
+                    await conductor.book.wait_for_news(0.2)
+            assert {"1", "2"} == set(await ask(tools, settings, 40))
+            assert 2 == len(held.counts.steps)
+            assert math.isclose(0.5, held.counts.steps[-1].share)
+        with Registry.open(settings, writer="test") as registry:
+            assert "rollout-halved" in {event.kind for event in registry.events(model="m")}
+
+    run(scenario)
+
+
 def test_three_automatic_withdrawals_freeze_the_model_until_a_person_unfreezes_it(
     settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
 ) -> None:

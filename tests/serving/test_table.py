@@ -90,6 +90,26 @@ def test_a_suspect_gets_no_more_than_half_and_does_not_go_on() -> None:
     assert route_of(rollout).share == pytest.approx(0.9)
 
 
+def test_a_suspect_that_fails_seldom_gets_half_also_from_below_until_it_is_cleared() -> None:
+    """From a canary at 10 % the share rises to one half, from a soak at 90 % it falls to it; a cleared one is where it was."""
+    rollout, _ = advance(start(), Event(EventKind.READY))
+    halved, _ = advance(rollout, Event(EventKind.HALVED))
+    assert (True, 0.5) == (halved.suspected, route_of(halved).share)
+    assert (halved, ()) == advance(halved, Event(EventKind.STEP_PASSED))
+    assert (rollout, ()) == advance(halved, Event(EventKind.CLEARED))
+    suspected, _ = advance(rollout, Event(EventKind.SUSPECTED))
+    assert route_of(suspected).share == pytest.approx(0.1)
+    soaking = start(strategy="direct")
+    for kind in (EventKind.READY, EventKind.HALVED):
+        soaking, _ = advance(soaking, Event(kind))
+    assert route_of(soaking).share == pytest.approx(0.5)
+
+
+def test_only_a_suspect_is_halved() -> None:
+    """No sequence of events leaves a share of one half behind that nobody is suspected for."""
+    assert all(rollout.suspected for rollout in reach(start()) if rollout.halved)
+
+
 @given(st.lists(st.sampled_from(EVENTS), max_size=12))
 def test_a_rollout_survives_being_written_and_read_at_any_point(events: list[Event]) -> None:
     """What is persisted is the whole rollout."""

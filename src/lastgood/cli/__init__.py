@@ -55,6 +55,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("lift", "lastgood.cli.lift:lift", "Lift a tombstone, with a reason."),
         ("routes", "lastgood.cli.routes:routes", "Show who gets what now."),
         ("explain", "lastgood.cli.explain:explain", "Recompute why a version was taken out."),
+        ("replay", "lastgood.cli.replay:replay", "Say what another policy would have decided on recorded rollouts."),
         ("predict", "lastgood.cli.predict:predict", "Ask a served model for answers."),
         ("drill", "lastgood.cli.drill:drill", "Release a bad version on purpose and time the way back."),
     ),

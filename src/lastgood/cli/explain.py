@@ -1,24 +1,25 @@
 """``lastgood explain``."""
 
-import math
+from pathlib import Path
 from typing import Any
 
 from lastgood.cli.flags import Json
 
 
-def explain(event: str, /, *, json: Json = False) -> int:
+def explain(event: str, /, *, page: Path | None = None, json: Json = False) -> int:
     """
     Recompute why a version was taken out, from the receipt in its event.
 
-    Example: lastgood log digits, then lastgood explain 4f1d
+    Example: lastgood log digits, then lastgood explain 4f1d --page why.html
 
     Args:
         event: The event's position or the start of its hash; or a model, for its last withdrawal.
+        page: Write an HTML page with the evidence drawn over the requests, too.
         json: Write JSON.
     """
-    from lastgood.cli.output import print_fields, print_json, print_line, print_table
+    from lastgood.cli.output import note, print_fields, print_json, print_line, print_table
     from lastgood.errors import IntegrityError
-    from lastgood.monitoring.judge.receipt import recompute
+    from lastgood.monitoring.judge.receipt import recompute, write_odds
     from lastgood.registry.registry import Registry
     from lastgood.settings import load_settings
 
@@ -27,17 +28,15 @@ def explain(event: str, /, *, json: Json = False) -> int:
     payload: dict[str, Any] = dict(found.payload)
     receipt = payload.pop("receipt", None)
     again = None if receipt is None else recompute(receipt)
+    shown = [(name, payload[name]) for name in ("time", "version", "cause", "why") if payload.get(name) is not None]
+    if page is not None:
+        _write_page(page, found, shown, receipt)
+        note(f"{page} written")
     if json:
         verdict = None if again is None else again.verdict.to_json()
         print_json({"event": found, "receipt": receipt, "recomputed": verdict, "agrees": None if again is None else again.agrees})
     else:
-        fields = [
-            ("time", payload.get("time")),
-            ("version", payload.get("version")),
-            ("cause", payload.get("cause")),
-            ("why", payload.get("why")),
-        ]
-        print_fields(f"{found.kind} {found.model} (event {found.position})", [(name, value) for name, value in fields if value is not None])
+        print_fields(f"{found.kind} {found.model} (event {found.position})", shown)
         if again is None or receipt is None:
             print_line("Decided by a person or an alert: there is no receipt to compute again.")
             return 0
@@ -47,7 +46,9 @@ def explain(event: str, /, *, json: Json = False) -> int:
             for role in ("candidate", "baseline")
         ]
         print_table("What was counted", ("step", "share", "role", "requests", "failed", "invalid", "slow", "deaths"), rows)
-        tests = [(t.kind, _odds(t.log_evidence), _odds(t.log_threshold), "convicts" if t.convicts else "") for t in again.verdict.tests]
+        tests = [
+            (t.kind, write_odds(t.log_evidence), write_odds(t.log_threshold), "convicts" if t.convicts else "") for t in again.verdict.tests
+        ]
         print_table("Evidence, computed again", ("events", "e-value", "threshold", ""), tests)
         now, then = again.verdict, again.recorded
         print_line(f"Recomputed: {now.decision} ({now.kind}); recorded: {then['decision']} ({then['kind']}).")
@@ -70,5 +71,16 @@ def _find(registry: Any, event: str) -> Any:
     return registry.event(event)
 
 
-def _odds(log: float) -> str:
-    return f"{math.exp(log):,.3g}" if log < 300 else f"e^{log:.0f}"
+def _write_page(path: Path, found: Any, shown: list[tuple[str, Any]], receipt: dict[str, Any] | None) -> None:
+    from lastgood.errors import UsageError
+    from lastgood.monitoring.judge.page import write_page
+
+    if receipt is None:
+        raise UsageError(f"Event {found.position} was decided by a person or an alert: there is no evidence to draw. Leave --page out.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--page {path}: there is no folder {path.parent}.")
+    try:
+        text = write_page(f"{found.kind} {found.model}@{found.payload.get('version', '?')}", [("event", found.position), *shown], receipt)
+    except ModuleNotFoundError as exc:
+        raise UsageError(f"--page draws with {exc.name}, which is not installed; pip install 'lastgood[train]'.") from exc
+    path.write_text(text, "utf-8")

@@ -96,6 +96,7 @@ _TELLERS: dict[str, Callable[["Event", Mapping[str, Any]], str]] = {
             "rollout-withdrawn",
             "rollout-step-passed",
             "rollout-suspected",
+            "rollout-halved",
             "rollout-cleared",
         ),
         _went_on,

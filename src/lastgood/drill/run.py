@@ -117,9 +117,8 @@ def _deploy(
 def _send_until_decided(control: Control, predictor: Predictor, requests: Iterator[Any]) -> tuple[int, float, dict[str, Any]]:
     bad_answers = 0
     for _ in range(MOST):
-        if predictor.send(MODEL, next(requests)).is_success:
-            continue
-        bad_answers += 1
+        bad_answers += not predictor.send(MODEL, next(requests)).is_success
+        # After every answer: the baseline's good ones are evidence too, and may be what decides.
         began = time.monotonic()
         state = control.state(MODEL)
         if state["rollout"]["state"] == "withdrawn":
