@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -219,6 +220,11 @@ def reference_digest(tmp_path_factory: pytest.TempPathFactory) -> str:
         check=True,
     )
     return str(json.loads(done.stdout)["version"]["digest"])
+
+
+def pytest_configure() -> None:
+    """Let what the tests start be interrupted, also where whoever started them in the background has interruptions ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

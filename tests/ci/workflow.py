@@ -11,12 +11,14 @@ What is resolved how:
 - ``run:`` by ``bash -e``, as GitHub does where no shell is named.
 """
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,13 +233,25 @@ def _shell(run: WorkflowRun, workspace: Path, script: str, environment: Mapping[
     ) as process:
         assert process.stdout is not None
         cancelled = False
+        later = [
+            threading.Timer(seconds, _signal, (process.pid, number)) for seconds, number in ((7.5, signal.SIGTERM), (10, signal.SIGKILL))
+        ]
         for line in process.stdout:
             run.console += line
             if run.cancel_at is not None and run.cancel_at in line and not cancelled:
                 cancelled = True
-                os.killpg(process.pid, signal.SIGINT)  # as the runner does first
+                _signal(process.pid, signal.SIGINT)  # as the runner does, first to last
+                for timer in later:
+                    timer.start()
+    for timer in later:
+        timer.cancel()
     run.summary += summary.read_text("utf-8")
     pairs = [line.partition("=") for line in output.read_text("utf-8").splitlines()]
     result = "cancelled" if cancelled else "success" if process.returncode == 0 else "failure"
     run.console += "" if result == "success" else f"Process completed with exit code {process.returncode}.\n"
     return result, {name: value for name, _, value in pairs}
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
