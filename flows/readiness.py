@@ -63,6 +63,11 @@ def _examine(client: SyncPrefectClient, settings: Settings) -> Iterator[Finding]
         sentence = f"{file} cannot be read: {_first_line(exc)}. Expected a list 'deployments', each with a work_pool."
         yield Finding("deployments", "problem", sentence)
         return
+    if not client.read_deployments(limit=1):
+        sentence = f"None of {FILE} is registered, so releases are started from the command line only. To start them from the pages: "
+        commands = [f"prefect work-pool create {pool} --type process" for pool in pools]
+        yield Finding("deployments", "warning", f"{sentence}{', '.join(commands)}, prefect deploy --all")
+        return
     for pool in pools:
         yield from _examine_pool(client, pool)
     for own in wanted:

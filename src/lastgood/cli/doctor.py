@@ -26,5 +26,6 @@ def doctor(*, json: Json = False) -> int:
     else:
         table = tabulate(findings)
         print_table(table.title, table.columns, table.rows)
-        note(f"{problems} problems, {sum(own.status == 'warning' for own in findings)} warnings, {len(findings)} things looked at")
+        warnings = sum(own.status == "warning" for own in findings)
+        note(f"problems: {problems}, warnings: {warnings}, looked at: {len(findings)}")
     return 7 if problems else 0
