@@ -57,7 +57,7 @@ check: .venv/.ready-dev
 	$(BIN)/lint-imports
 
 tests: .venv/.ready-dev .venv/.ready-ci
-	$(BIN)/python -m pytest --durations=15 -n 3 --dist loadgroup --ignore tests/benchmarks
+	$(BIN)/python -m pytest --durations=15 -n 2 --dist loadgroup --ignore tests/benchmarks
 	$(BIN)/python -m pytest -q tests/benchmarks
 
 format: .venv/.ready-dev ## format and fix what can be fixed
