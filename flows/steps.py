@@ -14,7 +14,7 @@ from lastgood.pipelines.gate import VERDICT, GateVerdict
 from lastgood.pipelines.progress import Progress
 from lastgood.pipelines.register import register
 from lastgood.pipelines.run import Run, create_run, open_run
-from lastgood.pipelines.tag import tag_commit
+from lastgood.pipelines.tag import check_taggable, tag_commit
 from lastgood.pipelines.traffic import EvaluationTraffic
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import Control
@@ -58,6 +58,8 @@ def gate(folder: str) -> dict[str, Any]:
 def register_version(folder: str, *, tag: bool) -> dict[str, Any]:
     """Make the file an immutable version; the same content twice is one version, and the same tag one tag, so this may be tried again."""
     run = open_run(load_settings(), folder)
+    if tag:
+        check_taggable(run)
     with Registry.open(run.settings, writer="cli") as registry:
         version = register(run, registry, report_progress())
     if tag:

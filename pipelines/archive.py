@@ -11,13 +11,14 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from lastgood.errors import ConflictError, UsageError
 from lastgood.pipelines.errors import RunNotFoundError
 from lastgood.pipelines.provenance import read_commit
-from lastgood.pipelines.run import RUN_FILE, Run, note_changes, open_model_run, open_run, runs_folder
+from lastgood.pipelines.run import RUN_FILE, Run, open_model_run, open_run, runs_folder
 from lastgood.settings import Settings
 
 _LIVE: Final = ("gate/live", "gate/live.json")
@@ -65,9 +66,8 @@ def hand_over(settings: Settings, model: str, run: str | None) -> Iterator[Run]:
     if opened.model != model:
         raise RunNotFoundError(f"{archive} is a run of model {opened.model!r}, not {model!r}.")
     check_commit(opened)
-    opened = note_changes(opened, ours=[archive])
     try:
-        yield opened
+        yield replace(opened, archive=archive)
     finally:
         pack(opened, archive)
 

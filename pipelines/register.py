@@ -16,7 +16,7 @@ from lastgood.pipelines.evaluation import Evaluation, load_evaluation
 from lastgood.pipelines.gate import STEP as GATE
 from lastgood.pipelines.gate import VERDICT, GateVerdict, explain_refusal
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress
-from lastgood.pipelines.run import Run
+from lastgood.pipelines.run import Run, note_changes
 from lastgood.pipelines.train import EVALUATION, RESULT, TrainResult
 from lastgood.pipelines.train import STEP as TRAIN
 from lastgood.registry import golden
@@ -59,6 +59,7 @@ def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_prog
         StepOrderError: The gate has not run.
         GateRefusedError: The gate said no, or passed other bytes than the file has now.
     """
+    run = note_changes(run)
     trained = run.read(RESULT, TrainResult, step=TRAIN)
     compressed = run.read(COMPRESS_RESULT, CompressResult, step=COMPRESS)
     verdict = run.read(VERDICT, GateVerdict, step=GATE)

@@ -3,7 +3,7 @@
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -48,11 +48,12 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and facts."""
+    """A run's folder and facts, and the file it is handed on as, if it is: lastgood's own, and so no change of the project."""
 
     settings: Settings
     folder: Path
     facts: RunFacts
+    archive: Path | None = None
 
     @property
     def id(self) -> str:
@@ -108,7 +109,7 @@ def create_run(
     seed: int | None = None,
     why: str | None = None,
     author: str | None = None,
-    ours: Sequence[Path] = (),
+    archive: Path | None = None,
 ) -> Run:
     """
     Make a new run folder for a model.
@@ -120,7 +121,7 @@ def create_run(
         seed: Of everything random; default: the model's next version number.
         why: A sentence for the record.
         author: Default: git's user, else the account.
-        ours: Files of lastgood's own in the project, such as the run's archive, which are no changes to it.
+        archive: The file it will be handed on as.
 
     Raises:
         PipelineNotFoundError: The model has no pipeline.
@@ -136,7 +137,7 @@ def create_run(
         number = registry.next_number(model)
         live = registry.aliases(model).get("live")
     now = datetime.now(UTC)
-    commit, dirty = read_commit(settings.project, pipeline=found.file, ours=(settings.home, *ours))
+    commit, dirty = read_commit(settings.project, pipeline=found.file, ours=_ours(settings.home, archive))
     facts = RunFacts(
         run=f"{model}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
         model=model,
@@ -152,14 +153,14 @@ def create_run(
         overrides=dict(overrides or {}),
         libraries=read_libraries(),
     )
-    run = Run(settings, runs_folder(settings) / facts.run, facts)
+    run = Run(settings, runs_folder(settings) / facts.run, facts, archive)
     run.gate_settings  # noqa: B018 - a gate that is not valid must not be found out after the training
     run.folder.mkdir(parents=True)
     run.write(RUN_FILE, facts)
     return run
 
 
-def note_changes(run: Run, *, ours: Sequence[Path] = ()) -> Run:
+def note_changes(run: Run) -> Run:
     """
     Look again at what a step is about to use: files that changed since the run began make it a run of no commit.
 
@@ -169,12 +170,16 @@ def note_changes(run: Run, *, ours: Sequence[Path] = ()) -> Run:
     facts = run.facts
     if facts.commit is None or facts.dirty is not False:
         return run
-    commit, dirty = read_commit(run.settings.project, pipeline=run.found.file, ours=(run.settings.home, run.folder, *ours))
+    commit, dirty = read_commit(run.settings.project, pipeline=run.found.file, ours=_ours(run.settings.home, run.folder, run.archive))
     if commit is None or (commit == facts.commit and dirty is False):
         return run  # outside of git there is nothing to compare with: an archive came from where there was
     changed = replace(run, facts=replace(facts, dirty=True))
     changed.write(RUN_FILE, changed.facts)
     return changed
+
+
+def _ours(*paths: Path | None) -> list[Path]:
+    return [path for path in paths if path is not None]
 
 
 def open_run(settings: Settings, run: str | Path) -> Run:

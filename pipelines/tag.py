@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from lastgood.errors import ConflictError, UsageError
-from lastgood.pipelines.run import Run
+from lastgood.pipelines.run import Run, note_changes
 from lastgood.registry.rows import Version
 
 _SECONDS: Final = 30
@@ -30,7 +30,7 @@ def check_taggable(run: Run) -> None:
     Raises:
         NotTaggableError: The run was made outside git, or with changes that are in no commit.
     """
-    facts = run.facts
+    facts = note_changes(run).facts
     if facts.commit is None:
         raise NotTaggableError(f"Run {run.id} has no commit to tag: it was made outside git. Leave --tag away, or train in a clone.")
     if facts.dirty is not False:

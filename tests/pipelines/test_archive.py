@@ -9,7 +9,7 @@ import pytest
 
 from lastgood.pipelines.archive import ArchiveError, OtherCommitError, hand_over, is_archive, pack, unpack
 from lastgood.pipelines.errors import GateRefusedError, RunNotFoundError
-from lastgood.pipelines.run import create_run, list_runs
+from lastgood.pipelines.run import create_run, list_runs, note_changes
 from lastgood.settings import Settings
 
 
@@ -130,6 +130,18 @@ def test_the_archive_is_of_the_commit_that_is_checked_out(project: Settings, els
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "second"], check=True)
     with pytest.raises(OtherCommitError, match="what is released must be what was tested"), hand_over(elsewhere, "quick", str(archive)):
         pytest.fail("opened")
+
+
+def test_an_archive_beside_the_pipeline_is_no_change_at_any_step(project: Settings) -> None:
+    """It is lastgood's own file; a step that looks again does not take it for somebody's work."""
+    git = ["git", "-C", str(project.project), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    archive = project.project / "run.tar"
+    pack(create_run(project, "quick", archive=archive), archive)
+    for _ in range(2):
+        with hand_over(project, "quick", str(archive)) as run:
+            assert note_changes(run).facts.dirty is False
 
 
 def test_a_slash_or_a_suffix_makes_a_file() -> None:

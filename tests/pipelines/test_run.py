@@ -127,8 +127,8 @@ def test_what_lastgood_writes_is_no_change_of_the_project(committed: Settings) -
     """Its home lies in the project, and so may the archive of a run."""
     archive = committed.project / "run.tar"
     archive.write_bytes(b"")
-    create_run(committed, "quick", ours=[archive])
-    assert create_run(committed, "quick", ours=[archive]).facts.dirty is False
+    create_run(committed, "quick", archive=archive)
+    assert create_run(committed, "quick", archive=archive).facts.dirty is False
 
 
 def test_a_pipeline_that_git_ignores_is_in_no_commit(committed: Settings) -> None:

@@ -52,8 +52,7 @@ def train(
     if archive is None and run is not None and (set_ or seed is not None or why):
         raise UsageError(f"Run {run} has its own parameters, seed and reason; --set, --seed and -m are for a new run: leave --run away.")
     if run is None or archive is not None:
-        ours = [archive] if archive is not None else []
-        opened = create_run(settings, model, overrides=parse_overrides(set_ or []), seed=seed, why=why, ours=ours)
+        opened = create_run(settings, model, overrides=parse_overrides(set_ or []), seed=seed, why=why, archive=archive)
     else:
         opened = open_model_run(settings, model, run)
     with ProgressView() as view:
