@@ -21,7 +21,8 @@ import numpy as np
 from place import print_figures
 from releases import FOREVER, Array, Ended, Traffic, level, release, release_crowded, same
 
-from lastgood.monitoring.judge.paired import PairCounts, weigh_labels
+from lastgood.monitoring.judge.paired import PairCounts, Pairs
+from lastgood.monitoring.judge.verdict import JudgePolicy, judge
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import State
 
@@ -145,11 +146,11 @@ def measure_pairs(drills: int, seed: int = 7) -> dict[str, dict[str, Any]]:
 
 
 def _pairs_until_shown(random: np.random.Generator, points: float, accepted: float, won: float = 0.01, most: int = 20_000) -> int:
-    counts = [0, 0, 0]
+    counts, policy = [0, 0, 0], JudgePolicy(tolerated_loss=accepted)
     # A won or tied pair lowers the evidence: only after a lost one is there anything new to see.
     for number, outcome in enumerate(random.choice(3, size=most, p=[points + won, won, 1 - points - 2 * won]), start=1):
         counts[outcome] += 1
-        if outcome == 0 and weigh_labels(PairCounts(*counts), accepted_loss=accepted, alpha=0.001).convicts:
+        if outcome == 0 and judge([], policy, has_baseline=True, pairs=Pairs(labels=PairCounts(*counts))).decision == "bad":
             return number
     return most
 

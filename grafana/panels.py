@@ -18,8 +18,8 @@ from lastgood.monitoring.signals.names import STATES
 
 SOURCE: Final = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 WINDOW: Final = "$__rate_interval"
-GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "#808080"
-_STATE_COLORS: Final = {"staged": GREY, "canary": YELLOW, "soaking": BLUE, "stable": GREEN, "withdrawn": RED}
+GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE, GREY = "green", "yellow", "orange", "red", "blue", "purple", "#808080"
+_STATE_COLORS: Final = {"staged": GREY, "shadow": PURPLE, "canary": YELLOW, "soaking": BLUE, "stable": GREEN, "withdrawn": RED}
 
 Panel = bargauge.Panel | stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
 P = TypeVar("P", bound=Panel)

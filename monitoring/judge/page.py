@@ -6,7 +6,7 @@ from typing import Any
 
 from lastgood.monitoring.judge.receipt import recompute, write_odds
 from lastgood.monitoring.judge.replay import Moment, list_moments
-from lastgood.monitoring.judge.verdict import JudgePolicy, judge
+from lastgood.monitoring.judge.verdict import JudgePolicy
 from lastgood.render import Table, draw_lines
 
 _STYLE = (
@@ -15,7 +15,7 @@ _STYLE = (
     "th,td{border-bottom:1px solid #ddd;padding:.25rem .7rem;text-align:right}th:first-child,td:first-child{text-align:left}"
     "svg{max-width:100%;height:auto}"
 )
-COUNTED = ("requests", "failed", "invalid", "slow", "deaths")
+COUNTED = ("requests", "failed", "invalid", "slow", "deaths", "labelled", "wrong")
 
 
 def write_page(title: str, fields: Sequence[tuple[str, Any]], receipt: Mapping[str, Any]) -> str:
@@ -36,7 +36,7 @@ def write_page(title: str, fields: Sequence[tuple[str, Any]], receipt: Mapping[s
         "What was counted",
         ("step", "share", "role", *COUNTED),
         tuple(
-            (str(number), f"{step['share']:.0%}", role, *(str(step[role][name]) for name in COUNTED))
+            (str(number), f"{step['share']:.0%}", role, *(str(step[role].get(name, 0)) for name in COUNTED))
             for number, step in enumerate(steps, start=1)
             for role in ("candidate", "baseline")
         ),
@@ -65,7 +65,7 @@ def draw_evidence(receipt: Mapping[str, Any]) -> str:
     lines: dict[str, list[tuple[float, float]]] = {}
     levels: dict[str, float] = {}
     for moment in moments:
-        for test in judge(moment.steps, policy, has_baseline=has_baseline).tests:
+        for test in moment.judge(policy, has_baseline=has_baseline).tests:
             lines.setdefault(test.kind, []).append((moment.requests, test.log_evidence))
             levels[test.kind] = test.log_threshold
     told = {kind: points for kind, points in lines.items() if any(y > 0 for _, y in points)} or lines

@@ -7,11 +7,11 @@ ones how often the two disagree.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from lastgood.monitoring.judge.evidence import sum_logs
-from lastgood.monitoring.judge.verdict import SPENDING, Test
 
 # Bets on labelled pairs: the part of the capital that is put on each pair's loss, and the part of the stake on each bet.
 # Large parts are best where nearly every pair on which the two differ is lost, small ones where most of them cancel out.
@@ -32,6 +32,25 @@ class PairCounts:
     def pairs(self) -> int:
         """All of them."""
         return self.lost + self.won + self.tied
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """What both versions answered to the same requests: how often the same, and what labels said of it."""
+
+    agreed: int = 0
+    disagreed: int = 0
+    labels: PairCounts = field(default_factory=PairCounts)
+
+    @property
+    def compared(self) -> int:
+        """Requests that both answered."""
+        return self.agreed + self.disagreed
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Pairs":
+        """Read what `dataclasses.asdict` gave."""
+        return cls(value["agreed"], value["disagreed"], PairCounts(**value["labels"]))
 
 
 def log_label_evidence(counts: PairCounts, accepted_loss: float) -> float:
@@ -85,13 +104,3 @@ def log_disagreement_evidence(disagreed: int, agreed: int, accepted: float) -> f
         rate = odds / (1 + odds)
         logs.append(math.log(stake) + disagreed * math.log(rate / accepted) + agreed * math.log((1 - rate) / (1 - accepted)))
     return sum_logs(logs)
-
-
-def weigh_labels(counts: PairCounts, *, accepted_loss: float, alpha: float) -> Test:
-    """Give the test of labelled pairs at its part of alpha."""
-    return Test("labels", log_label_evidence(counts, accepted_loss), -math.log(alpha * SPENDING["labels"]))
-
-
-def weigh_disagreement(disagreed: int, agreed: int, *, accepted: float, alpha: float) -> Test:
-    """Give the test of unlabelled pairs at its part of alpha."""
-    return Test("shadow", log_disagreement_evidence(disagreed, agreed, accepted), -math.log(alpha * SPENDING["shadow"]))

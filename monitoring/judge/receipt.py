@@ -11,8 +11,9 @@ from typing import Any
 
 from lastgood import __version__
 from lastgood.errors import IntegrityError
+from lastgood.monitoring.judge.paired import Pairs
 from lastgood.monitoring.judge.trace import Mark, write_marks
-from lastgood.monitoring.judge.verdict import JudgePolicy, RoleCounts, StepCounts, Verdict, judge
+from lastgood.monitoring.judge.verdict import NO_PAIRS, JudgePolicy, RoleCounts, StepCounts, Verdict, judge
 
 FORMAT = "lastgood/receipt/1"
 
@@ -33,6 +34,7 @@ def write_receipt(
     verdict: Verdict,
     *,
     has_baseline: bool,
+    pairs: Pairs = NO_PAIRS,
     marks: Sequence[Mark] = (),
     **context: Any,
 ) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def write_receipt(
         policy: The thresholds that held.
         verdict: What was decided.
         has_baseline: Whether the tests compared or were absolute.
+        pairs: What both versions answered while the candidate was a shadow.
         marks: The trace, to draw the evidence from and to judge it again.
         context: Whatever else a reader needs: versions, generation, the coin's seed.
     """
@@ -53,6 +56,7 @@ def write_receipt(
         "policy": asdict(policy),
         "has_baseline": has_baseline,
         "steps": [asdict(step) for step in steps],
+        "pairs": asdict(pairs),
         "trace": write_marks(marks),
         "verdict": verdict.to_json(),
         **context,
@@ -70,7 +74,7 @@ def recompute(receipt: Mapping[str, Any]) -> Recomputed:
     try:
         policy = JudgePolicy(**receipt["policy"])
         recorded = receipt["verdict"]
-        verdict = judge(steps, policy, has_baseline=receipt["has_baseline"])
+        verdict = judge(steps, policy, has_baseline=receipt["has_baseline"], pairs=read_pairs(receipt))
     except (KeyError, TypeError) as exc:
         raise IntegrityError(f"The receipt cannot be read: {exc!r}.") from exc
     agrees = (verdict.decision, verdict.kind) == (recorded["decision"], recorded["kind"])
@@ -90,6 +94,19 @@ def read_steps(receipt: Mapping[str, Any]) -> list[StepCounts]:
         return [StepCounts(step["share"], RoleCounts(**step["candidate"]), RoleCounts(**step["baseline"])) for step in receipt["steps"]]
     except (KeyError, TypeError) as exc:
         raise IntegrityError(f"The counts of a receipt cannot be read: {exc!r}.") from exc
+
+
+def read_pairs(receipt: Mapping[str, Any]) -> Pairs:
+    """
+    Give the pairs of a receipt; none where it was written before there were any.
+
+    Raises:
+        IntegrityError: They cannot be read.
+    """
+    try:
+        return Pairs.from_json(receipt["pairs"]) if "pairs" in receipt else NO_PAIRS
+    except (KeyError, TypeError) as exc:
+        raise IntegrityError(f"The pairs of a receipt cannot be read: {exc!r}.") from exc
 
 
 def write_odds(log: float) -> str:

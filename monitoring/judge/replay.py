@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastgood.errors import IntegrityError
-from lastgood.monitoring.judge.receipt import FORMAT, read_steps
+from lastgood.monitoring.judge.paired import Pairs
+from lastgood.monitoring.judge.receipt import FORMAT, read_pairs, read_steps
 from lastgood.monitoring.judge.trace import read_marks, steps_at
-from lastgood.monitoring.judge.verdict import JudgePolicy, StepCounts, Verdict, judge
+from lastgood.monitoring.judge.verdict import NO_PAIRS, JudgePolicy, StepCounts, Verdict, judge
 
 _ENDS = frozenset({"rollout-stable", "rollout-withdrawn", "withdrawn"})
 
@@ -23,6 +24,11 @@ class Moment:
     """A rollout's counts at one moment."""
 
     steps: Sequence[StepCounts]
+    pairs: Pairs = NO_PAIRS
+
+    def judge(self, policy: JudgePolicy, *, has_baseline: bool) -> Verdict:
+        """Give what the judge says of them."""
+        return judge(self.steps, policy, has_baseline=has_baseline, pairs=self.pairs)
 
     @property
     def requests(self) -> int:
@@ -60,7 +66,7 @@ def replay(recorded: Recorded, policy: JudgePolicy) -> Replayed:
     """Judge the recorded moments in order until one is bad."""
     verdict = judge([], policy, has_baseline=recorded.has_baseline)
     for moment in recorded.moments:
-        verdict = judge(moment.steps, policy, has_baseline=recorded.has_baseline)
+        verdict = moment.judge(policy, has_baseline=recorded.has_baseline)
         if verdict.decision == "bad":
             return Replayed(recorded, verdict, moment)
     return Replayed(recorded, verdict, None)
@@ -77,7 +83,7 @@ def list_moments(receipt: Mapping[str, Any]) -> list[Moment]:
     marks = read_marks(receipt["trace"]) if "trace" in receipt else []
     if any(mark.step >= len(steps) for mark in marks):
         raise IntegrityError("The receipt's trace names a step that its counts do not have.")
-    return [*(Moment(steps_at(mark, steps)) for mark in marks), Moment(steps)]
+    return [*(Moment(steps_at(mark, steps), mark.pairs) for mark in marks), Moment(steps, read_pairs(receipt))]
 
 
 def read_log(events: Iterable[Mapping[str, Any]]) -> list[Recorded]:

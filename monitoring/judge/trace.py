@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from lastgood.errors import IntegrityError
-from lastgood.monitoring.judge.verdict import RoleCounts, StepCounts
+from lastgood.monitoring.judge.paired import PairCounts, Pairs
+from lastgood.monitoring.judge.verdict import NO_PAIRS, RoleCounts, StepCounts
 
 MOST: Final = 256
 _RECENT: Final = 3
@@ -20,23 +21,24 @@ NAMES: Final = tuple(field.name for field in fields(RoleCounts))
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What both roles had done in the step with this index (from 0) when something bad had happened."""
+    """What both roles had done in the step with this index (from 0) when something bad had happened, and the pairs of a shadow."""
 
     step: int
     candidate: RoleCounts
     baseline: RoleCounts
+    pairs: Pairs = NO_PAIRS
 
 
-def mark(marks: list[Mark], steps: Sequence[StepCounts]) -> None:
+def mark(marks: list[Mark], steps: Sequence[StepCounts], pairs: Pairs = NO_PAIRS) -> None:
     """Add the present counts, unless nothing bad was added since the last mark."""
     if not steps:
         return
     current = steps[-1]
-    fresh = Mark(len(steps) - 1, current.candidate, current.baseline)
+    fresh = Mark(len(steps) - 1, current.candidate, current.baseline, pairs)
     last = marks[-1] if marks else Mark(fresh.step, RoleCounts(), RoleCounts())
-    if last.step == fresh.step and (_bad(last.candidate), _bad(last.baseline)) == (_bad(fresh.candidate), _bad(fresh.baseline)):
-        return
-    if last.step != fresh.step and not any(_bad(fresh.candidate)) and not any(_bad(fresh.baseline)):
+    if last.step != fresh.step:
+        last = Mark(fresh.step, RoleCounts(), RoleCounts(), last.pairs)
+    if _noted(last) == _noted(fresh):
         return
     marks.append(fresh)
     if len(marks) > MOST:
@@ -86,7 +88,8 @@ def steps_at(mark: Mark, steps: Sequence[StepCounts]) -> list[StepCounts]:
 def write_marks(marks: Sequence[Mark]) -> dict[str, Any]:
     """Give the form a receipt keeps: names once, then a row of numbers for each mark."""
     rows = [[own.step, *asdict(own.candidate).values(), *asdict(own.baseline).values()] for own in marks]
-    return {"names": list(NAMES), "rows": rows}
+    pairs = [[p.agreed, p.disagreed, p.labels.lost, p.labels.won, p.labels.tied] for p in (own.pairs for own in marks)]
+    return {"names": list(NAMES), "rows": rows, "pairs": pairs if any(map(any, pairs)) else []}
 
 
 def read_marks(value: Mapping[str, Any]) -> list[Mark]:
@@ -98,11 +101,12 @@ def read_marks(value: Mapping[str, Any]) -> list[Mark]:
     """
     try:
         names, found = value["names"], []
-        for step, *numbers in value["rows"]:
-            candidate, baseline = numbers[: len(names)], numbers[len(names) :]
-            found.append(
-                Mark(step, RoleCounts(**dict(zip(names, candidate, strict=True))), RoleCounts(**dict(zip(names, baseline, strict=True))))
+        pairs = value.get("pairs") or [(0, 0, 0, 0, 0)] * len(value["rows"])
+        for (step, *numbers), (agreed, disagreed, lost, won, tied) in zip(value["rows"], pairs, strict=True):
+            candidate, baseline = (
+                RoleCounts(**dict(zip(names, own, strict=True))) for own in (numbers[: len(names)], numbers[len(names) :])
             )
+            found.append(Mark(step, candidate, baseline, Pairs(agreed, disagreed, PairCounts(lost, won, tied))))
     except (KeyError, TypeError, ValueError) as exc:
         raise IntegrityError(f"The trace of a rollout cannot be read: {exc!r}.") from exc
     return found
@@ -110,6 +114,11 @@ def read_marks(value: Mapping[str, Any]) -> list[Mark]:
 
 def _bad(role: RoleCounts) -> tuple[int, int, int]:
     return (role.broken, role.slow, role.deaths)
+
+
+def _noted(own: Mark) -> tuple[int, ...]:
+    roles = (own.candidate, own.baseline)
+    return (*(count for role in roles for count in (*_bad(role), role.wrong)), own.pairs.disagreed, own.pairs.labels.lost)
 
 
 def _bad_since(first: Mark, last: Mark) -> int:

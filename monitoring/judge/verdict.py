@@ -15,11 +15,16 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from lastgood.monitoring.judge.evidence import Contrast, log_contrast_evidence, log_hazard_evidence, log_rate_evidence, log_ratio_evidence
+from lastgood.monitoring.judge.paired import Pairs, log_disagreement_evidence, log_label_evidence
 
 # How alpha is spent: half on answers that are broken, the rest on what is rarer or noisier. By the union bound the parts,
-# which add up to 1, keep the promise together.
-SPENDING: Mapping[str, float] = MappingProxyType({"broken": 0.5, "slow": 0.1, "deaths": 0.05, "labels": 0.3, "shadow": 0.05})
+# which add up to 1, keep the promise together. ``wrong`` is labelled answers of a canary, ``labels`` labelled pairs of a
+# shadow, ``shadow`` its disagreement.
+SPENDING: Mapping[str, float] = MappingProxyType(
+    {"broken": 0.5, "slow": 0.07, "deaths": 0.04, "wrong": 0.1, "labels": 0.25, "shadow": 0.04}
+)
 SUSPICION = math.log(10)
+NO_PAIRS = Pairs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,8 @@ class RoleCounts:
     What one role did in one step.
 
     ``failed``, ``invalid`` and ``slow`` count incidents: a batch that fails is one, however many requests it held.
-    ``unsettled`` are batches that were sent to a replica and are not answered yet.
+    ``unsettled`` are batches that were sent to a replica and are not answered yet; ``wrong`` are the answers, among the
+    ``labelled`` ones, that were not what the label says.
     """
 
     requests: int = 0
@@ -39,6 +45,8 @@ class RoleCounts:
     deaths: int = 0
     process_seconds: float = 0.0
     unsettled: int = 0
+    labelled: int = 0
+    wrong: int = 0
 
     @property
     def batches_per_request(self) -> float:
@@ -91,6 +99,16 @@ class StepCounts:
         larger = max(self.baseline.batches_per_request / self.candidate.batches_per_request, 1.0)
         return Contrast(self.exposure, candidate_bad, baseline_bad, candidate_good, baseline_good, self.batch_part, larger)
 
+    def contrast_labels(self) -> Contrast:
+        """
+        Set the labelled answers that were right beside those that were wrong.
+
+        Requests are labelled, not batches, so the coin's share is the exposure. Whether and when a label comes must not
+        depend on who answered: then a labelled answer is the candidate's with the coin's probability, however late it is.
+        """
+        own, other = self.candidate, self.baseline
+        return Contrast(self.share, own.wrong, other.wrong, own.labelled - own.wrong, other.labelled - other.wrong, self.share)
+
 
 @dataclass(frozen=True, slots=True)
 class JudgePolicy:
@@ -100,6 +118,8 @@ class JudgePolicy:
     tolerated_ratio: float = 1.25  # candidate's rate of bad events over the baseline's
     tolerated_bad_ratio: float = 0.05  # where there is no baseline
     tolerated_deaths_per_hour: float = 1.0  # of one process
+    tolerated_loss: float = 0.005  # of accuracy, on labelled pairs of a shadow
+    accepted_disagreement: float | None = None  # part of a shadow's answers; None: not measured, so not judged
     success_alpha: float = 0.05  # probability that a candidate at the tolerated ratio is shown to be within it
 
 
@@ -135,7 +155,7 @@ class Verdict:
         return {"decision": self.decision, "kind": self.kind, "tests": [asdict(test) for test in self.tests]}
 
 
-def judge(steps: Sequence[StepCounts], policy: JudgePolicy, *, has_baseline: bool) -> Verdict:
+def judge(steps: Sequence[StepCounts], policy: JudgePolicy, *, has_baseline: bool, pairs: Pairs = NO_PAIRS) -> Verdict:
     """
     Judge a rollout by its counts so far.
 
@@ -143,11 +163,14 @@ def judge(steps: Sequence[StepCounts], policy: JudgePolicy, *, has_baseline: boo
         steps: Every step of the rollout, in order; a new one begins whenever the share changes.
         policy: What is tolerated.
         has_baseline: Whether there was a concurrent baseline; without one the tests are absolute.
+        pairs: Requests that both versions answered, while the candidate was a shadow.
 
     Returns:
         Bad as soon as one test's e-value reaches 1 / (its part of alpha); suspected above 10.
     """
     evidence = _against_baseline(steps, policy) if has_baseline else _alone(steps, policy)
+    if pairs != NO_PAIRS:
+        evidence |= _in_shadow(pairs, policy)
     tests = tuple(Test(kind, value, -math.log(policy.alpha * SPENDING[kind])) for kind, value in evidence.items())
     worst = max(tests, key=lambda test: test.log_evidence - test.log_threshold)
     if worst.convicts:
@@ -166,7 +189,15 @@ def _against_baseline(steps: Sequence[StepCounts], policy: JudgePolicy) -> dict[
         "broken": log_contrast_evidence([s.contrast(s.candidate.broken, s.baseline.broken) for s in steps], tolerated),
         "slow": log_contrast_evidence([s.contrast(s.candidate.slow, s.baseline.slow) for s in steps], tolerated),
         "deaths": min(deaths, _hazard(steps, policy)),
+        "wrong": log_contrast_evidence([s.contrast_labels() for s in steps], tolerated),
     }
+
+
+def _in_shadow(pairs: Pairs, policy: JudgePolicy) -> dict[str, float]:
+    evidence = {"labels": log_label_evidence(pairs.labels, policy.tolerated_loss)}
+    if policy.accepted_disagreement is not None:
+        evidence["shadow"] = log_disagreement_evidence(pairs.disagreed, pairs.agreed, policy.accepted_disagreement)
+    return evidence
 
 
 def _alone(steps: Sequence[StepCounts], policy: JudgePolicy) -> dict[str, float]:

@@ -44,7 +44,7 @@ PAGES = Metric("lastgood_pages_total", "counter", "Times a person was needed: ba
 FREE = Metric("lastgood_home_free_bytes", "gauge", "Room where the gateway writes its journal and the registry its files.", ())
 UNRECORDED = Metric("lastgood_unrecorded_decisions", "gauge", "Withdrawals in the local journal that the shared record lacks.", ())
 # The label ``state`` of ROLLOUT_STATE, in the order a rollout goes through them.
-STATES = ("staged", "canary", "soaking", "stable", "withdrawn")
+STATES = ("staged", "shadow", "canary", "soaking", "stable", "withdrawn")
 BUILD_INFO = Metric("lastgood_build_info", "gauge", "1, with the release of lastgood that the gateway runs.", ("release",))
 
 # What Prometheus says itself, of its scrapes and of its rules.

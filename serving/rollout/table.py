@@ -1,9 +1,9 @@
 """
 The rollout table: (state, event) → (state, effects).
 
-    staged ──ready──► canary ──step-passed──► … ──step-passed──► soaking ──soak-passed──► stable
-       │                │                                           │                       │
-       └────────────────┴───────────── bad ─────────────────────────┴───────────────────────┴──► withdrawn
+    staged ──ready──► [shadow] ──► canary ──step-passed──► … ──step-passed──► soaking ──soak-passed──► stable
+       │                  │           │                                          │                       │
+       └──────────────────┴───────────┴───────────── bad ────────────────────────┴───────────────────────┴──► withdrawn
 
 `advance` is the only place where a rollout changes. It does no I/O and knows no time: whoever calls it carries out the
 effects, in order, and keeps the result. `route_of` says who gets what in each state, so that the route is never
@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from lastgood.serving.rollout.policy import RolloutPolicy, read_policy
 
-Strategy = Literal["canary", "direct"]
+Strategy = Literal["canary", "direct", "shadow"]
 Cause = Literal["judge", "alert", "person", "not-ready"]
 
 
@@ -26,13 +26,14 @@ class State(StrEnum):
     """Where a rollout stands."""
 
     STAGED = "staged"
+    SHADOW = "shadow"  # gets copies of requests; its answers are compared and never returned
     CANARY = "canary"
     SOAKING = "soaking"
     STABLE = "stable"
     WITHDRAWN = "withdrawn"
 
 
-RUNNING = frozenset({State.STAGED, State.CANARY, State.SOAKING})
+RUNNING = frozenset({State.STAGED, State.SHADOW, State.CANARY, State.SOAKING})
 
 
 class EventKind(StrEnum):
@@ -40,6 +41,7 @@ class EventKind(StrEnum):
 
     READY = "ready"  # a replica verified the bytes and gave the golden answers
     NOT_READY = "not-ready"  # it will not
+    SHADOW_PASSED = "shadow-passed"
     STEP_PASSED = "step-passed"
     SOAK_PASSED = "soak-passed"
     PROMOTE = "promote"  # a person ends the rollout early
@@ -110,11 +112,12 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Who gets what: everything to ``main`` but ``share`` to ``candidate``."""
+    """Who gets what: everything to ``main`` but ``share`` to ``candidate``; ``shadow`` gets copies of what ``main`` gets."""
 
     main: Pin | None
     candidate: Pin | None
     share: float
+    shadow: Pin | None = None
 
 
 Outcome = tuple[Rollout, tuple[Effect, ...]]
@@ -125,6 +128,8 @@ def route_of(rollout: Rollout) -> Split:
     match rollout.state:
         case State.STAGED:
             return Split(rollout.baseline, None, 0.0)
+        case State.SHADOW:
+            return Split(rollout.baseline, None, 0.0, shadow=rollout.candidate)
         case State.CANARY:
             return Split(rollout.baseline, rollout.candidate, _share(rollout, rollout.policy.steps[rollout.step]))
         case State.SOAKING if rollout.baseline is not None:
@@ -154,6 +159,8 @@ def _share(rollout: Rollout, planned: float) -> float:
 
 
 def _start(rollout: Rollout, _: Event) -> Outcome:
+    if rollout.baseline is not None and rollout.strategy == "shadow":
+        return replace(rollout, state=State.SHADOW), ()
     if rollout.baseline is not None and rollout.strategy == "canary":
         return replace(rollout, state=State.CANARY), ()
     return replace(rollout, state=State.SOAKING), (Effect.LIVE_TO_CANDIDATE,)
@@ -162,6 +169,10 @@ def _start(rollout: Rollout, _: Event) -> Outcome:
 def _refuse(rollout: Rollout, _: Event) -> Outcome:
     # The bytes may be good and this host not: no tombstone.
     return replace(rollout, state=State.WITHDRAWN, cause="not-ready"), ()
+
+
+def _leave_shadow(rollout: Rollout, _: Event) -> Outcome:
+    return replace(rollout, state=State.CANARY), ()
 
 
 def _next_step(rollout: Rollout, _: Event) -> Outcome:
@@ -215,6 +226,9 @@ TABLE: Mapping[tuple[State, EventKind], Callable[[Rollout, Event], Outcome]] = M
         (State.STAGED, EventKind.READY): _start,
         (State.STAGED, EventKind.NOT_READY): _refuse,
         (State.STAGED, EventKind.BAD): _withdraw_unproven,
+        (State.SHADOW, EventKind.SHADOW_PASSED): _leave_shadow,
+        (State.SHADOW, EventKind.PROMOTE): _promote_canary,
+        (State.SHADOW, EventKind.BAD): _withdraw_unproven,
         (State.CANARY, EventKind.STEP_PASSED): _next_step,
         (State.CANARY, EventKind.PROMOTE): _promote_canary,
         (State.CANARY, EventKind.SUSPECTED): _suspect,

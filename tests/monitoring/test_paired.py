@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.monitoring.judge.paired import PairCounts, log_disagreement_evidence, log_label_evidence, weigh_disagreement, weigh_labels
+from lastgood.monitoring.judge.paired import PairCounts, Pairs, log_disagreement_evidence, log_label_evidence
+from lastgood.monitoring.judge.verdict import JudgePolicy, Verdict, judge
 
 
 @given(accepted=st.floats(0.0, 0.3), won=st.floats(0.0, 0.3), spare=st.floats(0.0, 1.0), pairs=st.integers(1, 12))
@@ -41,10 +42,14 @@ def test_disagreement_evidence_averages_to_at_most_one_while_it_is_accepted(acce
     assert mean <= 1 + 1e-9
 
 
+def judge_pairs(pairs: Pairs, *, accepted: float | None = None) -> Verdict:
+    return judge([], JudgePolicy(tolerated_loss=0.005, accepted_disagreement=accepted), has_baseline=True, pairs=pairs)
+
+
 def test_what_the_gate_accepted_is_no_cause() -> None:
     """Half a point lost in 10,000 pairs, half a point accepted: nothing; the same against nothing accepted convicts."""
     counts = PairCounts(lost=150, won=100, tied=9_750)
-    assert not weigh_labels(counts, accepted_loss=0.005, alpha=0.001).convicts
+    assert "open" == judge_pairs(Pairs(labels=counts)).decision
     assert log_label_evidence(counts, 0.0) > log_label_evidence(counts, 0.005)
 
 
@@ -56,7 +61,7 @@ def test_a_loss_of_ten_points_is_found_within_400_labelled_pairs_and_five_within
         for _ in range(300):
             lost, won, tied = np.cumsum(random.multinomial(1, [points + 0.01, 0.01, 0.98 - points], size=most), axis=0).T
             found += any(
-                weigh_labels(PairCounts(int(a), int(b), int(c)), accepted_loss=0.005, alpha=0.001).convicts
+                judge_pairs(Pairs(labels=PairCounts(int(a), int(b), int(c)))).decision == "bad"
                 for a, b, c in zip(lost[99::5], won[99::5], tied[99::5], strict=True)
             )
         assert found >= 280  # 285 expected at least
@@ -64,5 +69,7 @@ def test_a_loss_of_ten_points_is_found_within_400_labelled_pairs_and_five_within
 
 def test_disagreement_beyond_the_accepted_convicts() -> None:
     """Four in a hundred accepted, twelve seen."""
-    assert weigh_disagreement(60, 440, accepted=0.04, alpha=0.001).convicts
-    assert not weigh_disagreement(20, 480, accepted=0.04, alpha=0.001).convicts
+    verdict = judge_pairs(Pairs(440, 60), accepted=0.04)
+    assert ("bad", "shadow") == (verdict.decision, verdict.kind)
+    assert "open" == judge_pairs(Pairs(480, 20), accepted=0.04).decision
+    assert "open" == judge_pairs(Pairs(440, 60), accepted=None).decision  # not measured, so not judged

@@ -19,6 +19,7 @@ def explain(event: str, /, *, page: Path | None = None, json: Json = False) -> i
     """
     from lastgood.cli.output import note, print_fields, print_json, print_line, print_table
     from lastgood.errors import IntegrityError
+    from lastgood.monitoring.judge.page import COUNTED
     from lastgood.monitoring.judge.receipt import recompute, write_odds
     from lastgood.registry.registry import Registry
     from lastgood.settings import load_settings
@@ -41,11 +42,11 @@ def explain(event: str, /, *, page: Path | None = None, json: Json = False) -> i
             print_line("Decided by a person or an alert: there is no receipt to compute again.")
             return 0
         rows = [
-            (i, f"{step['share']:.0%}", role, *(step[role][name] for name in ("requests", "failed", "invalid", "slow", "deaths")))
+            (i, f"{step['share']:.0%}", role, *(step[role].get(name, 0) for name in COUNTED))
             for i, step in enumerate(receipt["steps"], start=1)
             for role in ("candidate", "baseline")
         ]
-        print_table("What was counted", ("step", "share", "role", "requests", "failed", "invalid", "slow", "deaths"), rows)
+        print_table("What was counted", ("step", "share", "role", *COUNTED), rows)
         tests = [
             (t.kind, write_odds(t.log_evidence), write_odds(t.log_threshold), "convicts" if t.convicts else "") for t in again.verdict.tests
         ]
