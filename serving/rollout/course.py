@@ -60,8 +60,8 @@ def find_progress(rollout: Rollout, steps: Sequence[StepCounts], *, seconds: flo
     if rollout.suspected:
         return _clear(rollout, steps, requests) if enough else None
     if rollout.state is State.SHADOW:
-        policy = rollout.policy
-        if not enough or pairs.compared < policy.shadow_requests or pairs.labels.pairs < policy.shadow_labels:
+        asked = rollout.policy
+        if not enough or pairs.compared < asked.shadow_requests or pairs.labels.pairs < asked.shadow_labels:
             return None
         return Move(EventKind.SHADOW_PASSED, f"{pairs.compared} requests answered by both, {pairs.labels.pairs} of them labelled")
     kind = EventKind.SOAK_PASSED if rollout.state is State.SOAKING else EventKind.STEP_PASSED

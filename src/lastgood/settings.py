@@ -31,6 +31,8 @@ class ModelSettings(BaseModel):
     pipeline: str | None = Field(default=None, description="FILE.py:Class below the project, or package.module:Class")
     gate: dict[str, Any] = Field(default_factory=dict, description="conditions, over the pipeline's own")
     rollout: dict[str, Any] = Field(default_factory=dict, description="rollout policy, over the pipeline's own")
+    predictions: dict[str, Any] = Field(default_factory=dict, description="prediction log, labels and drift")
+    update: dict[str, Any] = Field(default_factory=dict, description="when and how it is trained again")
 
 
 class DockerSettings(BaseModel):

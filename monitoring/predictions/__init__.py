@@ -1,0 +1,1 @@
+"""The prediction log: sampled requests with their answers and the labels that came later, as Parquet files."""

@@ -1,0 +1,20 @@
+"""
+What can be wrong with a prediction log.
+
+    IntegrityError ── LogDamagedError
+    ConfigurationError ── LogMissingError
+"""
+
+from lastgood.errors import ConfigurationError, IntegrityError
+
+
+class LogDamagedError(IntegrityError):
+    """A file of the log is not what was written there."""
+
+    code = "predictions.damaged"
+
+
+class LogMissingError(ConfigurationError):
+    """There is no log, or no library to read it with."""
+
+    code = "predictions.missing"

@@ -1,0 +1,49 @@
+"""What of a model's requests is kept, for how long, and what its accuracy must not fall below."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lastgood.errors import ConfigurationError
+
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class PredictionSettings(BaseModel):
+    """One model's prediction log, labels and drift; ``[models.NAME.predictions]``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    log: bool = Field(default=True, description="whether requests and answers are written to the prediction log")
+    sample: Ratio = Field(default=1.0, description="part of the batches that are kept; labels join only to what was kept")
+    rows_per_second: float = Field(default=5_000.0, gt=0, description="rows looked at in a second at most; above it, a fair sample of them")
+    max_bytes: int = Field(default=1 << 30, ge=1 << 20, description="size of the model's log; the oldest files go first")
+    max_days: float = Field(default=30.0, gt=0, description="age after which a file goes")
+    redact: str | None = Field(
+        default=None,
+        pattern=r"^[\w.]+:\w+$",
+        description='"module:function" of the project, which gets the columns before they are written',
+    )
+    leave_out: tuple[str, ...] = Field(default=(), description="inputs that are never written")
+    accuracy_floor: Ratio | None = Field(
+        default=None, description="labelled accuracy that asks for a comparison; default: the gate's floor"
+    )
+    drift: bool = Field(default=True, description="whether inputs and outputs are compared with the version's reference")
+    drift_run_length: float = Field(default=100_000.0, ge=1_000, description="requests between two false alarms, all features together")
+
+
+def read_predictions(values: Mapping[str, Any], *, model: str, source: str) -> PredictionSettings:
+    """
+    Check a model's values.
+
+    Raises:
+        ConfigurationError: A name is unknown or a value out of range.
+    """
+    try:
+        return PredictionSettings.model_validate(dict(values))
+    except ValidationError as exc:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'predictions'} = {p.get('input')!r:.60}: {p['msg']}" for p in exc.errors())
+        raise ConfigurationError(
+            f"models.{model}.predictions in {source} is not valid: {problems}. Known: {', '.join(PredictionSettings.model_fields)}."
+        ) from exc

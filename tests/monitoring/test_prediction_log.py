@@ -1,0 +1,143 @@
+"""The prediction log: what is written comes back, what is over the limits goes, and what cannot be written is said."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lastgood.monitoring.predictions.columns import labels_folder, list_files
+from lastgood.monitoring.predictions.errors import LogDamagedError
+from lastgood.monitoring.predictions.read import find_answers, read_labelled, read_rows
+from lastgood.monitoring.predictions.write import PredictionLog, Redact
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def open_log(folder: Path, *, max_bytes: int = 1 << 30, redact: Redact | None = None, leave_out: tuple[str, ...] = ()) -> PredictionLog:
+    return PredictionLog(folder, max_bytes=max_bytes, max_seconds=1e9, redact=redact, leave_out=leave_out)
+
+
+def columns(ids: list[str], *, version: int = 1, role: str = "live", at: datetime = NOW, answer: int | None = 3) -> dict[str, list[Any]]:
+    count = len(ids)
+    return {
+        "time": [at] * count,
+        "id": ids,
+        "version": [version] * count,
+        "role": [role] * count,
+        "traffic": ["production"] * count,
+        "slice": [""] * count,
+        "outcome": ["ok"] * count,
+        "answer": [answer] * count,
+        "confidence": [0.5] * count,
+    }
+
+
+@given(rows=st.integers(1, 50), width=st.integers(1, 4), kind=st.sampled_from(["float32", "float64", "int64", "bool"]))
+def test_what_is_written_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: int, width: int, kind: str) -> None:
+    """Bit for bit, whatever the type and the shape of a row."""
+    folder = tmp_path_factory.mktemp("log")
+    x = np.random.default_rng(rows).integers(0, 2, (rows, width)).astype(kind)
+    log = open_log(folder)
+    log.add(columns([str(index) for index in range(rows)]), {"x": x}, {"y": x[:, :1]})
+    log.flush(everything=True)
+    found = read_rows(folder)
+    assert [str(index) for index in range(rows)] == found["id"].tolist()
+    assert np.array_equal(x, found["in/x"])
+    assert x.dtype == found["in/x"].dtype
+
+
+def test_rows_of_other_shapes_are_lists_of_their_own(tmp_path: Path) -> None:
+    """A model with a dynamic axis gets rows of several lengths."""
+    log = open_log(tmp_path)
+    log.add(columns(["a"]), {"x": np.ones((1, 2), np.float32)}, {})
+    log.add(columns(["b"]), {"x": np.ones((1, 3), np.float32)}, {})
+    log.flush(everything=True)
+    assert [2, 3] == [len(row) for row in read_rows(tmp_path)["in/x"]]
+
+
+def test_a_stretch_of_time_is_read_without_the_rest(tmp_path: Path) -> None:
+    """The end is not part of it."""
+    log = open_log(tmp_path)
+    for hours in (0, 1, 2):
+        log.add(columns([f"{hours}"], at=NOW + timedelta(hours=hours)), {}, {})
+        log.flush(everything=True)
+    assert ["1"] == read_rows(tmp_path, since=NOW + timedelta(minutes=30), until=NOW + timedelta(hours=2), columns=("id",))["id"].tolist()
+
+
+def test_labelled_rows_are_joined_once_and_without_the_shadows(tmp_path: Path) -> None:
+    """The first label counts; an answer that was never returned is nobody's."""
+    log = open_log(tmp_path)
+    log.add(columns(["a", "b", "c"]), {"x": np.arange(3, dtype=np.float32)[:, None]}, {})
+    log.add(columns(["a"], version=2, role="shadow"), {"x": np.zeros((1, 1), np.float32)}, {})
+    log.add_labels([NOW, NOW, NOW], ["c", "a", "a"], [3, 4, 5])
+    log.flush(everything=True)
+    found = read_labelled(tmp_path)
+    assert [("a", 3, 4, 0.0), ("c", 3, 3, 2.0)] == list(
+        zip(found.ids.tolist(), found.answer.tolist(), found.label.tolist(), found.inputs["x"][:, 0].tolist(), strict=True)
+    )
+
+
+def test_an_answer_of_long_ago_is_found(tmp_path: Path) -> None:
+    """By its id, in any file."""
+    log = open_log(tmp_path)
+    for key in ("a", "b"):
+        log.add(columns([key]), {}, {})
+        log.flush(everything=True)
+    assert [("a", 1, "live", 3)] == [(row["id"], row["version"], row["role"], row["answer"]) for row in find_answers(tmp_path, ["a", "z"])]
+
+
+def test_the_oldest_files_go_first(tmp_path: Path) -> None:
+    """The log keeps to its size."""
+    log = open_log(tmp_path, max_bytes=40_000)
+    for number in range(10):
+        noise = np.random.default_rng(number).normal(size=(1, 1000)).astype(np.float32)
+        log.add(columns([str(number)], at=NOW + timedelta(minutes=number)), {"x": noise}, {})
+        log.flush(everything=True)
+    left = read_rows(tmp_path, columns=("id",))["id"].tolist()
+    assert "9" == left[-1]
+    assert 1 < len(left) < 10
+    assert sum(path.stat().st_size for path in list_files(tmp_path)) <= 40_000
+
+
+def test_what_is_left_out_or_redacted_is_never_written(tmp_path: Path) -> None:
+    """And if the redaction fails, nothing is."""
+
+    def redact(table: dict[str, Any]) -> dict[str, Any]:
+        if "bad" in table["id"]:
+            raise ValueError("cannot tell what is secret here")
+        return {name: value for name, value in table.items() if name != "in/name"}
+
+    log = open_log(tmp_path, redact=redact, leave_out=("address",))
+    inputs = {name: np.ones((1, 1), np.float32) for name in ("name", "address", "x")}
+    log.add(columns(["a"]), inputs, {})
+    log.flush(everything=True)
+    assert {"in/x"} == {name for name in read_rows(tmp_path) if name.startswith("in/")}
+    log.add(columns(["bad"]), inputs, {})
+    with pytest.raises(ValueError, match="secret"):
+        log.flush(everything=True)
+    assert 1 == log.failed
+    assert ["a"] == read_rows(tmp_path, columns=("id",))["id"].tolist()
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    """With what to do about it."""
+    log = open_log(tmp_path)
+    log.add(columns(["a"]), {}, {})
+    log.flush(everything=True)
+    (path,) = list_files(tmp_path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(LogDamagedError, match=path.name):
+        read_rows(tmp_path)
+
+
+def test_labels_lie_beside_the_answers(tmp_path: Path) -> None:
+    """In a folder of their own, so that they are no answers."""
+    log = open_log(tmp_path)
+    log.add_labels([NOW], ["a"], [1])
+    log.flush(everything=True)
+    assert [] == list_files(tmp_path)
+    assert 1 == len(list_files(labels_folder(tmp_path)))
