@@ -56,6 +56,9 @@ def tell_progress(state: Mapping[str, Any]) -> str:
     if rollout is None:
         return "-"
     name = f"{state['model']}@{rollout['candidate']['number']} {rollout['state']}"
+    if rollout.get("comparison") and rollout["state"] == "soaking":
+        beside = f" with {state['model']}@{rollout['baseline']['number']}" if rollout["baseline"] else ""
+        name = f"{state['model']}@{rollout['candidate']['number']} compared{beside} (alert)"
     if rollout["state"] == "withdrawn":
         return f"{name} ({rollout['cause']})"
     if progress is None:
