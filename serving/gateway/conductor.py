@@ -24,6 +24,7 @@ from lastgood.serving.gateway.comparisons import Comparisons
 from lastgood.serving.gateway.installer import Installer
 from lastgood.serving.gateway.intents import Intent, check_intent
 from lastgood.serving.gateway.journal import Journal
+from lastgood.serving.gateway.observation import Observation
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
 from lastgood.serving.gateway.shelf import Shelf
@@ -53,9 +54,16 @@ class Conductor:
         self.book = Book()
         self.record = SharedRecord(settings)
         self.plane = plane
+        self.observation = Observation(settings, self.book)
         self._journal = Journal(folder / "withdrawals.jsonl")
         self.shelf = Shelf(
-            self.record, plane, folder / "versions", backend=make_backend(settings), program=program, generation=self.book.generation
+            self.record,
+            plane,
+            folder / "versions",
+            backend=make_backend(settings),
+            program=program,
+            generation=self.book.generation,
+            on_batch=self.observation.feed.show,
         )
         self._installer = Installer(settings, plane, self.shelf)
         self._stages = Stages(self.book, self.record, self.shelf, self._installer)
@@ -66,6 +74,10 @@ class Conductor:
         self._watch = Watch(self.book, self.shelf, self.record, self._installer, self.withdrawals, self._stages.go_on)
         self._installer.on_bad = self._watch.on_bad
         self.shelf.on_death = self._watch.on_death
+        self.shelf.on_up = self.observation.watch
+        self.shelf.on_down = self.observation.forget
+        self.observation.look = self._watch.look
+        plane.on_labels = self.observation.take_labels
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -74,6 +86,7 @@ class Conductor:
         states, self.book.vetoed = await self.record.load()
         self.book.held = {model: Held(state, generation) for model, (state, generation) in states.items()}
         self.withdrawals.apply_journal()
+        self.observation.start()
         try:
             await self.shelf.open(self._needs())
         except ConfigurationError:
@@ -91,6 +104,7 @@ class Conductor:
                 await self._watching
         await self.book.close(seconds=5)  # what is still unwritten after this is in the journal
         await self.shelf.close()
+        await self.observation.close()
         await self.record.close()
         self._journal.close()
 

@@ -89,7 +89,7 @@ class Observer:
             except Exception as exc:  # noqa: BLE001 - the project's own code: whatever it raises when it is imported
                 # Never unredacted: without the function nothing is written.
                 problem = f"nothing is written, for {settings.redact} cannot be loaded: {exc!r}"
-                log.error("predictions", model=message.model, problem=problem)
+                log.warning("predictions", model=message.model, problem=problem)
         before = self._desks.pop(message.model, None)
         if before is not None:
             self._found += before.work(time.time(), everything=True)
