@@ -208,7 +208,7 @@ def test_an_observer_that_dies_loses_no_request_and_another_one_takes_its_place(
             assert {200} == {reply.status for reply in await caller.ask(50)}
             async with asyncio.timeout(20):
                 while process.pid in {None, first}:
-                    await asyncio.sleep(0.01)
+                    await conductor.book.wait_for_news(0.05)
             before = conductor.observation.models["m"].labelled.total()
             async with asyncio.timeout(20):
                 while conductor.observation.models["m"].labelled.total() == before:
