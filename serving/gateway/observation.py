@@ -29,7 +29,7 @@ class Known:
     floor: float | None
     labelled: Counter[Series] = field(default_factory=Counter)
     correct: Counter[Series] = field(default_factory=Counter)
-    drifted: dict[tuple[int, str], Drifted] = field(default_factory=dict)  # by version and role, as last told
+    drifted: dict[int, Drifted] = field(default_factory=dict)  # by version, as last told
     kept: Kept | None = None
     failures: int = 0  # rows that could not be logged, of observers that died too
     unknown: int = 0
@@ -103,7 +103,7 @@ class Observation:
                 changed[paired.model] = held
         for drifted in news.drifted:
             if (known := self.models.get(drifted.model)) is not None:
-                known.drifted[drifted.version, drifted.role] = drifted
+                known.drifted[drifted.version] = drifted
         for kept in news.kept:
             self._keep(kept)
         for held in changed.values():

@@ -114,12 +114,10 @@ class Drifted(msgspec.Struct, array_like=True):
 
     model: str
     version: int
-    role: str
     log_evidence: float
     log_threshold: float
     rows: int
-    report: dict[str, Any]
-    estimate: dict[str, Any] | None = None  # accuracy without labels: ratio, low, high
+    report: dict[str, Any]  # of `lastgood.monitoring.drift.report.DriftReport`
 
 
 class Kept(msgspec.Struct, array_like=True):
