@@ -40,8 +40,9 @@ def deploy(
     """
     from lastgood.cli.output import note, print_json, print_line
     from lastgood.cli.person import who
+    from lastgood.pipelines.accepted import policy_for
     from lastgood.pipelines.archive import check_commit, is_archive, unpack
-    from lastgood.pipelines.deploy import await_rollout, find_policy
+    from lastgood.pipelines.deploy import await_rollout
     from lastgood.pipelines.register import read_registered
     from lastgood.registry.registry import Registry
     from lastgood.serving.client import Control
@@ -54,7 +55,7 @@ def deploy(
         ref, why = read_registered(run), why or run.facts.why
     with Registry.open(settings, writer="cli") as registry:
         version = registry.resolve(ref)
-    policy = find_policy(settings, version.model)
+        policy = policy_for(settings, registry, version)
     if dry_run:
         note(
             f"would roll {version} ({version.digest[:19]}) out: {strategy}, steps {list(policy.steps)}, then soaking at {policy.soak_share}"
