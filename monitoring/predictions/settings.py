@@ -26,9 +26,6 @@ class PredictionSettings(BaseModel):
         description='"module:function" of the project, which gets the columns before they are written',
     )
     leave_out: tuple[str, ...] = Field(default=(), description="inputs that are never written")
-    accuracy_floor: Ratio | None = Field(
-        default=None, description="labelled accuracy that asks for a comparison; default: the gate's floor"
-    )
     drift: bool = Field(default=True, description="whether inputs and outputs are compared with the version's reference")
     drift_run_length: float = Field(default=100_000.0, ge=1_000, description="requests between two false alarms, all features together")
     daily_rhythm: Literal["learn", "none"] = Field(

@@ -15,7 +15,7 @@ from lastgood.serving.gateway.feed import Feed
 from lastgood.serving.gateway.observer import ObserverProcess
 from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.observer.wire import Counted, Drifted, Kept, Labelled, News, Paired, Profiled, Watched
-from lastgood.settings import PROJECT_FILE, ModelSettings, Settings
+from lastgood.settings import PROJECT_FILE, Settings
 
 log = structlog.get_logger()
 Series = tuple[str, str, str]  # version, role, slice
@@ -26,7 +26,6 @@ class Known:
     """What is known of one model's answers, since the gateway began."""
 
     settings: PredictionSettings
-    floor: float | None
     labelled: Counter[Series] = field(default_factory=Counter)
     correct: Counter[Series] = field(default_factory=Counter)
     drifted: dict[int, Drifted] = field(default_factory=dict)  # by version, as last told
@@ -68,9 +67,7 @@ class Observation:
         model = pool.model
         if model not in self.models:
             settings = self._own.get(model, PredictionSettings())
-            gate = self._settings.models.get(model, ModelSettings()).gate
-            floor = settings.accuracy_floor if settings.accuracy_floor is not None else gate.get("accuracy_floor")
-            self.models[model] = Known(settings, floor if isinstance(floor, float) else None)
+            self.models[model] = Known(settings)
             self.feed.watch(model, settings)
             self.process.tell(Watched(model, settings.model_dump(mode="json")))
         if pool.content.drift is not None and self.models[model].settings.drift:
@@ -84,6 +81,11 @@ class Observation:
     def take_labels(self, model: str, ids: Sequence[str], labels: Sequence[int], now: float) -> bool:
         """Hand labels to the observer; say whether it takes any now."""
         return self.process.tell(Labelled(model, now, list(ids), list(labels)))
+
+    def floor(self, model: str) -> float | None:
+        """Give what a model's labelled accuracy must not fall below, as its last rollout was asked for."""
+        held = self._book.held.get(model)
+        return held.state.rollout.policy.accuracy_floor if held is not None and held.state.rollout is not None else None
 
     def _introduce(self) -> Iterator[msgspec.Struct]:
         for model, known in self.models.items():

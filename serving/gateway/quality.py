@@ -28,8 +28,8 @@ class QualityCollector(Collector):
             for series, count in known.labelled.items():
                 labelled.add_metric((model, *series), float(count))
                 correct.add_metric((model, *series), float(known.correct[series]))
-            if known.floor is not None:
-                floor.add_metric((model,), known.floor)
+            if (least := self._observation.floor(model)) is not None:
+                floor.add_metric((model,), least)
             failures.add_metric((model,), float(known.failures))
             dropped.add_metric((model,), float(self._observation.feed.dropped[model]))
         up = gauge(names.OBSERVER_UP)
@@ -37,7 +37,7 @@ class QualityCollector(Collector):
         yield from (labelled, correct, floor, failures, dropped, up)
 
 
-def describe_quality(known: Known, *, dropped: int) -> dict[str, Any]:
+def describe_quality(known: Known, *, floor: float | None, dropped: int) -> dict[str, Any]:
     """Give what is known of a model's answers as JSON values."""
     accuracy = [
         {"version": int(version), "role": role, "slice": part, **found._asdict()}
@@ -47,7 +47,7 @@ def describe_quality(known: Known, *, dropped: int) -> dict[str, Any]:
     kept = known.kept
     return {
         "accuracy": accuracy,
-        "accuracy_floor": known.floor,
+        "accuracy_floor": floor,
         "labels": {"unknown": known.unknown, "repeated": known.repeated},
         "log": {"rows": kept.rows if kept else 0, "failed": known.failures, "dropped": dropped, "problem": kept.problem if kept else ""},
         "settings": known.settings.model_dump(mode="json"),

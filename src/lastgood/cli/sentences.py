@@ -96,6 +96,7 @@ _TELLERS: dict[str, Callable[["Event", Mapping[str, Any]], str]] = {
     "comparison-begun": _compared,
     **dict.fromkeys(
         (
+            "rollout-shadow",
             "rollout-canary",
             "rollout-soaking",
             "rollout-stable",
