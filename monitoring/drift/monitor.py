@@ -26,12 +26,12 @@ from lastgood.monitoring.drift.features import Array
 from lastgood.monitoring.drift.history import pack, unpack
 from lastgood.monitoring.drift.profile import Profile
 from lastgood.monitoring.drift.report import DriftReport, Moved, State
-from lastgood.monitoring.drift.rhythm import TERMS, RhythmSums, expand, follow
+from lastgood.monitoring.drift.rhythm import LEAST_ROWS, TERMS, Rhythm, RhythmSums, expand
 
 FORMAT: Final = "lastgood/drift-state/1"
 UNKNOWN_RHYTHM: Final = 1.5  # sigma
+_SPREAD_MARGIN: Final = 1.5
 CLEARED: Final = 0.01  # run lengths: an alarm ends below
-_LEAST_LEARNT: Final = 48 * BLOCK  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class DriftMonitor:
         if value["learnt"] is not None:
             self._learnt_from = int(value["learnt"][0])
             like = np.zeros((TERMS, self._features))
-            self._rhythm = (unpack(value["learnt"][1], like), unpack(value["learnt"][2], like))
+            self._rhythm = Rhythm(unpack(value["learnt"][1], like), unpack(value["learnt"][2], like))
         if self._estimator is not None and value["confidence"] is not None:
             self._estimator.counts = unpack(value["confidence"], self._estimator.counts)
         self._detector.bet(self._place_bets())
@@ -236,8 +236,9 @@ class DriftMonitor:
         if self._learning is not None:
             tolerated = max(tolerated, UNKNOWN_RHYTHM)
         edge = np.full(self._features, tolerated)
-        # A squared score's own unit is larger; a mean that is off by what is tolerated moves it too.
-        return place_bets(self.profile.scores, self.profile.weights, tolerated=edge, tolerated_spread=edge + edge**2)
+        # A mean that is off by what is tolerated moves the squared score too, and a variance is harder to know by the hour.
+        spread = (edge + edge**2) * (1.0 if self._rhythm is None else _SPREAD_MARGIN)
+        return place_bets(self.profile.scores, self.profile.weights, tolerated=edge, tolerated_spread=spread)
 
     def _leave_open(self, scores: Array, moments: Array) -> None:
         self._open[0] += scores.sum(axis=0)
@@ -250,13 +251,13 @@ class DriftMonitor:
         if self._learning is not None:
             self._learning.add(when, sums, squares, BLOCK)
         if self._rhythm is not None:
-            means, sigmas = follow(expand(when), *self._rhythm, few=self.profile.few)
+            means, sigmas = self._rhythm.follow(expand(when), few=self.profile.few)
             squares = (squares - 2 * means * sums + BLOCK * means**2) / sigmas**2
             sums = (sums - BLOCK * means) / sigmas
         evidence = self._detector.add(sums, squares, when)
         self._evidence = float(evidence[-1])
         self._judge(evidence, when)
-        if self._learning is not None and self._learning.is_enough(days=self.settings.learning_days, rows=_LEAST_LEARNT):
+        if self._learning is not None and self._learning.is_enough(days=self.settings.learning_days, rows=LEAST_ROWS):
             self._adopt(self._learning)
 
     def _judge(self, evidence: Array, when: Array) -> None:
@@ -278,15 +279,9 @@ class DriftMonitor:
 
     def _adopt(self, sums: RhythmSums) -> None:
         """Use the learnt rhythm, relative to the learnt days as a whole, so that days that are off as a whole stay visible."""
-        firsts, seconds = sums.solve()
-        mean, square = sums.firsts[0] / sums.rows, sums.seconds[0] / sums.rows
-        spread = np.maximum(square - mean**2, 1e-6)
-        waves = expand(np.linspace(0, 86_400, 97)[:-1])
-        variances = np.maximum(waves @ seconds - (waves @ firsts) ** 2, 0) / spread
-        firsts[0] -= mean
-        # The mean square that gives this variance about the centred mean, as waves again.
-        seconds = np.linalg.lstsq(waves, variances + (waves @ firsts) ** 2, rcond=None)[0]
-        self._rhythm, self._learnt_from, self._learning = (firsts, seconds), sums.rows, None
+        mean = sums.firsts[0] / sums.rows
+        self._rhythm, self._learnt_from = sums.solve().centre(mean, sums.seconds[0] / sums.rows - mean**2), sums.rows
+        self._learning = None
         self._detector.restart()
         self._detector.bet(self._place_bets())
 
