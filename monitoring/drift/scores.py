@@ -63,7 +63,7 @@ class Cells:
         with np.errstate(over="ignore"):
             self._factor = np.minimum(np.float64(_PER_SIGMA) / sigmas, 3e38).astype(np.float32)
         self._middles = middles
-        self._starts = np.arange(len(middles)) * CELLS
+        self._starts = (np.arange(len(middles)) * CELLS).astype(np.float32)
 
     def locate(self, features: Array) -> Array:
         """
@@ -80,9 +80,10 @@ class Cells:
         np.maximum(places, 1, out=places)
         np.minimum(places, CELLS - 1, out=places)
         np.fmax(places, MISSING, out=places)  # the larger number, and NaN is none
-        found = places.astype(np.intp)
-        found += self._starts
-        return found
+        # Added as floats, which hold integers up to 2^24: twice as fast.
+        np.floor(places, out=places)
+        places += self._starts
+        return places.astype(np.intp)
 
 
 def count_cells(cells: Array, features: int) -> Array:
