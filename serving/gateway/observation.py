@@ -11,10 +11,12 @@ import structlog
 from lastgood.monitoring.judge.paired import PairCounts, Pairs
 from lastgood.monitoring.predictions.settings import PredictionSettings, read_predictions
 from lastgood.serving.gateway.book import Book, Held
+from lastgood.serving.gateway.drifts import Drifts
 from lastgood.serving.gateway.feed import Feed
 from lastgood.serving.gateway.observer import ObserverProcess
 from lastgood.serving.gateway.pool import ReplicaPool
-from lastgood.serving.observer.wire import Counted, Drifted, Kept, Labelled, News, Paired, Profiled, Watched
+from lastgood.serving.gateway.record import SharedRecord
+from lastgood.serving.observer.wire import Counted, Kept, Labelled, News, Paired, Profiled, Watched
 from lastgood.settings import PROJECT_FILE, Settings
 
 log = structlog.get_logger()
@@ -28,7 +30,6 @@ class Known:
     settings: PredictionSettings
     labelled: Counter[Series] = field(default_factory=Counter)
     correct: Counter[Series] = field(default_factory=Counter)
-    drifted: dict[int, Drifted] = field(default_factory=dict)  # by version, as last told
     kept: Kept | None = None
     failures: int = 0  # rows that could not be logged, of observers that died too
     unknown: int = 0
@@ -38,7 +39,7 @@ class Known:
 class Observation:
     """Owns the observer; belongs to the gateway's event loop."""
 
-    def __init__(self, settings: Settings, book: Book) -> None:
+    def __init__(self, settings: Settings, book: Book, record: SharedRecord) -> None:
         """
         Prepare; `start` starts the observer.
 
@@ -52,6 +53,8 @@ class Observation:
         self._profiles: dict[tuple[str, int], bytes] = {}
         self.process = ObserverProcess(settings.home, settings.project, on_news=self._hear, introduce=self._introduce)
         self.feed = Feed(self.process)
+        self.drifts = Drifts(book, record)
+        self._closing = False
         self.look: Any = None  # `lastgood.serving.gateway.watch.Watch.look`, once there is one
 
     def start(self) -> None:
@@ -59,7 +62,8 @@ class Observation:
         self.process.start()
 
     async def close(self) -> None:
-        """Let it write what it holds."""
+        """Let it write what it holds; what it still finds decides nothing any more."""
+        self._closing = True
         await self.process.close()
 
     def watch(self, pool: ReplicaPool) -> None:
@@ -77,6 +81,7 @@ class Observation:
     def forget(self, pool: ReplicaPool) -> None:
         """Observe a version no more: what it was told of it need not be told to another observer."""
         self._profiles.pop((pool.model, pool.number), None)
+        self.drifts.forget(pool.model, pool.number)
 
     def take_labels(self, model: str, ids: Sequence[str], labels: Sequence[int], now: float) -> bool:
         """Hand labels to the observer; say whether it takes any now."""
@@ -103,14 +108,14 @@ class Observation:
         for paired in news.paired:
             if (held := self._pair(paired)) is not None:
                 changed[paired.model] = held
-        for drifted in news.drifted:
-            if (known := self.models.get(drifted.model)) is not None:
-                known.drifted[drifted.version] = drifted
+        for drifted in news.drifted if not self._closing else ():
+            self.drifts.hear(drifted)
         for kept in news.kept:
             self._keep(kept)
-        for held in changed.values():
-            self.look(held)
-        self._book.tell()
+        if not self._closing:
+            for held in changed.values():
+                self.look(held)
+            self._book.tell()
 
     def _count(self, counted: Counted) -> Held | None:
         known = self.models.get(counted.model)
