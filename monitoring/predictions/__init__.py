@@ -1,0 +1,1 @@
+"""The prediction log: what was asked, what was answered, by which version."""
