@@ -31,7 +31,7 @@ from lastgood.monitoring.drift.errors import ProfileDamagedError, RowsMismatchEr
 from lastgood.monitoring.drift.estimate import Calibration, calibrate
 from lastgood.monitoring.drift.features import FeaturePlan, Part, find_confidence, plan_features
 from lastgood.monitoring.drift.rhythm import TERMS, Rhythm, fit_rhythm, has_few_values
-from lastgood.monitoring.drift.scores import CELLS, REACH, Array, Cells, count_cells, find_cells, score_cells, weigh_cells
+from lastgood.monitoring.drift.scores import CELLS, PER_SIGMA, Array, Cells, count_cells, find_cells, score_cells, weigh_cells
 
 FORMAT: Final = "lastgood/drift/1"
 MOST_FEATURES: Final = 4096
@@ -84,8 +84,8 @@ class Profile:
 
     def edges(self, feature: int) -> Array:
         """Give the edges between the cells of a feature's values, "edge" float64 ascending, in the feature's own unit."""
-        places = np.linspace(-REACH, REACH, CELLS - 1)
-        return np.asarray(self.middles[feature] + places * float(self.sigmas[feature]), np.float64)
+        places = np.arange(CELLS - 2) - (CELLS - 3) / 2
+        return np.asarray(self.middles[feature] + places / PER_SIGMA * float(self.sigmas[feature]), np.float64)
 
     def to_bytes(self) -> bytes:
         """Give the file's bytes; the same profile gives the same."""

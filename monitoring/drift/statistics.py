@@ -13,14 +13,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from lastgood.monitoring.drift.scores import CELLS, MISSING, REACH
+from lastgood.monitoring.drift.scores import MISSING, PER_SIGMA
 
 Array = np.ndarray[Any, Any]
 BINS: Final = 10
 LEVEL: Final = 0.01
 NOTABLE_PSI: Final = 0.1
 NOTABLE_SIGMA: Final = 0.1
-_CELL_SIGMA: Final = 2 * REACH / (CELLS - 2)
 _LEAST_EXPECTED: Final = 5.0
 
 
@@ -139,7 +138,7 @@ def measure_wasserstein(reference: Array, current: Array) -> float:
     one, other = (own[MISSING + 1 :].astype(np.float64) for own in (reference, current))
     if not one.sum() or not other.sum():
         return 0.0
-    return float(np.abs(np.cumsum(one) / one.sum() - np.cumsum(other) / other.sum()).sum() * _CELL_SIGMA)
+    return float(np.abs(np.cumsum(one) / one.sum() - np.cumsum(other) / other.sum()).sum() / PER_SIGMA)
 
 
 def correct(p_values: Sequence[float]) -> list[float]:
