@@ -101,9 +101,13 @@ def test_a_change_of_scale_is_found_though_the_mean_stays(profile: Profile, fact
     assert (moved.spread > 1) == (factor > 1)
 
 
-def test_a_large_shift_is_found_within_two_blocks(profile: Profile) -> None:
-    """A feature in another unit."""
-    assert watch(DriftMonitor(profile, NO_RHYTHM), shifted(draw(12, 32), 1000.0)).alarm
+def test_a_large_shift_is_found_within_four_blocks_and_a_burst_of_three_is_none(profile: Profile) -> None:
+    """A feature in another unit is found in 64 requests; 48 requests of one customer who is unlike the others are not drift."""
+    assert watch(DriftMonitor(profile, NO_RHYTHM), shifted(draw(12, 64), 1000.0)).alarm
+    monitor = DriftMonitor(profile, NO_RHYTHM)
+    for number in range(20):
+        assert not watch(monitor, shifted(draw(12 + number, 48), 1000.0)).alarm
+        assert not watch(monitor, draw(112 + number, 4000)).alarm
 
 
 def test_single_wild_values_are_no_drift(profile: Profile) -> None:
