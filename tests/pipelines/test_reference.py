@@ -41,7 +41,7 @@ def test_a_version_has_its_reference_among_its_files(run: Run, project: Settings
     assert 1200 == profile.rows
     assert [f"in/input[{index}]" for index in range(5)] == list(profile.plan.names[:5])
     assert profile.calibration is not None
-    assert profile.calibration.accuracy > 0.8
+    assert profile.calibration.tested > 0.8
     ordinary = load_evaluation(run.folder / EVALUATION).sets["clean"].x
     monitor = DriftMonitor(profile, DriftSettings(rhythm="none"))
     session = open_session(folder / content.model)
