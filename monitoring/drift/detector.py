@@ -10,7 +10,7 @@ Rows are taken `BLOCK` at a time: a block's stake is as many units as it has row
 the evidence.
 
 Source: Shin, Ramdas, Rinaldo, "E-detectors: a nonparametric framework for sequential change detection", The New England Journal
-of Statistics in Data Science 2, 2023: theorem 2.4 (average run length), section 2.3 (mixtures); Shiryaev, "On optimum methods in
+of Statistics in Data Science 2, 2024 (the average run length of e-detectors and of their mixtures); Shiryaev, "On optimum methods in
 quickest detection problems", Theory of Probability and its Applications 8, 1963; Roberts, "A comparison of some control chart
 procedures", Technometrics 8, 1966.
 """

@@ -73,6 +73,13 @@ def test_a_small_reference_is_not_taken_for_the_truth(size: int) -> None:
     assert watch(DriftMonitor(profile, exact), rows).raised_at is not None
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 10, 20, 50])
+def test_a_reference_of_hardly_any_rows_knows_that_it_knows_little(size: int) -> None:
+    """It raises no alarm where nothing drifts; what it can still find is another matter."""
+    profile = Profile.from_bytes(make_profile({"x": draw(70, size)}, {}).to_bytes())
+    assert watch(DriftMonitor(profile, NO_RHYTHM), draw(71, 20_000)).raised_at is None
+
+
 @pytest.mark.parametrize(("by", "direction"), [(0.5, "up"), (-0.5, "down")])
 def test_half_a_sigma_in_one_feature_is_found_named_and_measured(profile: Profile, by: float, direction: str) -> None:
     """With its direction, its size and about when it began."""
