@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lastgood.errors import ConfigurationError
-from lastgood.monitoring.drift.errors import ProfileDamagedError
+from lastgood.monitoring.drift.errors import ProfileDamagedError, RowsMismatchError
 from lastgood.monitoring.drift.features import Array
-from lastgood.monitoring.drift.monitor import DriftMonitor, DriftSettings
+from lastgood.monitoring.drift.monitor import DriftMonitor
 from lastgood.monitoring.drift.profile import Profile, make_profile
 from lastgood.monitoring.drift.report import DriftReport
+from lastgood.monitoring.drift.settings import DriftSettings
 
 DAY = 86_400
 NO_RHYTHM = DriftSettings(rhythm="none")
@@ -317,3 +318,36 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     """With a sentence that says what can."""
     with pytest.raises(ConfigurationError, match="expected"):
         DriftSettings(**wrong)
+
+
+def test_settings_come_from_a_table() -> None:
+    """An unknown name or a word for a number is a sentence with the file's name."""
+    assert DriftSettings(run_length=5000, rhythm="none") == DriftSettings.read({"run_length": 5000, "rhythm": "none"}, source="x.toml")
+    with pytest.raises(ConfigurationError, match=r"x\.toml sets run_lenght; the settings of drift are .*run_length"):
+        DriftSettings.read({"run_lenght": 5000}, source="x.toml")
+    with pytest.raises(ConfigurationError, match=r"x\.toml sets run_length = 'many'; expected a number"):
+        DriftSettings.read({"run_length": "many"}, source="x.toml")
+
+
+def test_times_of_other_rows_are_refused(profile: Profile) -> None:
+    """One for all rows, or one for each."""
+    with pytest.raises(RowsMismatchError, match="one for each"):
+        DriftMonitor(profile).observe({"x": draw(1, 3)}, {}, np.zeros(2))
+
+
+def test_a_broken_feature_is_broken_when_the_day_is_over_too(daily_rows: tuple[Array, Array]) -> None:
+    """One alarm, from its first minutes on: that the rhythm is known then neither ends nor repeats it."""
+    rows, _ = daily_rows
+    now = 20 * DAY + np.arange(0, 1.1 * DAY, 4.0)
+    report = watch(DriftMonitor(make_profile({"x": rows}, {})), shifted(by_day(now, 29), 9.0), now)
+    assert (True, False) == (report.alarm, report.learning)
+    assert report.raised_at is not None
+    assert report.raised_at < now[2000]
+    assert "in/x[3]" == report.moved[0].feature
+
+
+def test_who_says_later_that_there_is_a_rhythm_has_it_learnt(profile: Profile) -> None:
+    """New settings for an old state: learning begins then."""
+    state = DriftMonitor(profile, NO_RHYTHM).to_json()
+    assert DriftMonitor.from_json(profile, state, DriftSettings()).report().learning
+    assert not DriftMonitor.from_json(profile, DriftMonitor(profile).to_json(), NO_RHYTHM).report().learning

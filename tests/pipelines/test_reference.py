@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lastgood.monitoring.drift.monitor import DriftMonitor, DriftSettings
+from lastgood.monitoring.drift.monitor import DriftMonitor
 from lastgood.monitoring.drift.profile import Profile
+from lastgood.monitoring.drift.settings import DriftSettings
 from lastgood.pipelines.compress import compress
 from lastgood.pipelines.evaluation import Evaluation, EvaluationSet, load_evaluation, save_evaluation
 from lastgood.pipelines.gate import gate
