@@ -241,7 +241,6 @@ class DriftMonitor:
                 self.raised_at, self._recovered_at = float(time), None
             elif self._state == "raised" and own < CLEARED * run_length:
                 self._end_alarm(float(time))
-                self._detector.restart()
 
     def _end_alarm(self, when: float | None) -> None:
         self._state, self._acknowledged, self._recovered_at = "recovered", False, when

@@ -288,6 +288,19 @@ def test_an_alarm_stays_while_the_drift_lasts_and_ends_with_it(profile: Profile)
     assert (True, False, 400.0, None) == (report.alarm, report.acknowledged, report.raised_at, report.recovered_at)
 
 
+@settings(max_examples=25, deadline=None)
+@given(spells=st.lists(st.tuples(st.integers(1, 600), st.sampled_from([0.0, 0.8, -0.8, 50.0])), min_size=1, max_size=8))
+def test_whatever_comes_and_goes_a_report_can_be_given(profile: Profile, spells: list[tuple[int, float]]) -> None:
+    """Drift that ends and begins again within one call, too; an alarm always names something, since some time."""
+    monitor = DriftMonitor(profile, NO_RHYTHM)
+    for number, (rows, by) in enumerate(spells):
+        monitor.observe({"x": shifted(draw(number, rows), by)}, {}, float(number))
+        report = monitor.report()
+        assert report.alarm == bool(report.moved) == (report.since is not None)
+        assert report.evidence >= 0
+        assert json.dumps(report.to_json())
+
+
 def test_a_reset_ends_the_alarm_and_a_drift_that_lasts_is_found_again(profile: Profile) -> None:
     """It forgets the evidence, not the world."""
     monitor = DriftMonitor(profile, NO_RHYTHM)
