@@ -155,6 +155,26 @@ def compare(state: ModelState, comparing: Comparing) -> Change:
     return Change(_with_episodes(replace(state, rollout=rollout, compared=compared), comparing.now))
 
 
+def end_comparison(state: ModelState, now: datetime) -> Change:
+    """Give the state without the comparison that runs: no verdict, and what is live stays as it was before the alert."""
+    return step(state, EventKind.PROMOTE, now) if state.running is not None and state.running.comparison else Change(state)
+
+
+def find_local_split(state: ModelState, vetoed: Collection[str]) -> Split:
+    """
+    Say who gets what at a gateway that has been cut off from the shared record while a rollout runs.
+
+    Others may have withdrawn the candidate since: everything goes to the fallback, or to what is proven, until the record is
+    reached again. Where there is neither, what serves goes on.
+    """
+    running = state.running
+    if running is None or running.state is State.STAGED:
+        return state.split
+    choices = (running.fallback, running.baseline, *state.proven)
+    back = next((pin for pin in choices if pin is not None and pin.digest not in vetoed and pin != running.candidate), None)
+    return state.split if back is None else Split(back, None, 0.0)
+
+
 def prove_live(state: ModelState) -> Change:
     """Let the live version be stable without a rollout: a person vouches for it. Nothing changes where it is, or there is none."""
     if state.live is None or state.live == state.stable:
