@@ -93,7 +93,7 @@ def open_place(versions: int, *, command: Sequence[str] = GATEWAY, start: bool =
     policy = "".join(f"{name} = {value}\n" for name, value in QUICK_POLICY.items())
     (folder / PROJECT_FILE).write_text(f"[models.{MODEL}.rollout]\n{policy}", "utf-8")
     settings = load_settings(folder).model_copy(update=fresh)
-    place = Place(settings, _register(settings, folder, versions), command)
+    place = Place(settings, register(settings, folder, versions), command)
     try:
         if start:
             place.start()
@@ -103,7 +103,8 @@ def open_place(versions: int, *, command: Sequence[str] = GATEWAY, start: bool =
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _register(settings: Settings, folder: Path, versions: int) -> dict[int, str]:
+def register(settings: Settings, folder: Path, versions: int) -> dict[int, str]:
+    """Register that many versions of the model; give their digests by number."""
     digests = {}
     with Registry.open(settings, writer="cli") as registry:
         for number in range(1, versions + 1):

@@ -37,6 +37,8 @@ POLICY = RolloutPolicy(steps=(0.1,), freeze_after=2, freeze_window_seconds=1e9)
 PINS = tuple(Pin(number, f"sha256:{number}") for number in (1, 2, 3))
 NUMBER = {pin.digest: pin.number for pin in PINS}
 STRATEGIES: dict[Pin, tuple[Strategy, ...]] = {PINS[0]: ("canary",), PINS[1]: ("canary", "direct"), PINS[2]: ("shadow",)}
+# Where two gateways multiply everything, what differs by a share only is left out.
+FEWER_STEPS = (EventKind.READY, EventKind.SHADOW_PASSED, EventKind.STEP_PASSED, EventKind.SOAK_PASSED, EventKind.CLEARED)
 STEPS = tuple(kind for kind in EventKind if kind not in {EventKind.BAD, EventKind.PROMOTE})
 
 
@@ -49,6 +51,11 @@ class Entry:
     tombstone: bool
     incident: str
     time: int
+    since: str | None  # when the version had come in
+
+    def taking(self, vetoed: frozenset[str]) -> Taking:
+        """Give what is to be done about it."""
+        return Taking(self.digest, self.cause, _at(self.time), self.tombstone, vetoed, since=self.since)
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class Gateway:
     journal: tuple[Entry, ...] = ()
     writing: tuple[ModelState, Change] | None = None
     asked: int | None = None  # the alert for which a comparison is about to begin
+    decided: frozenset[str] = frozenset()  # incidents because of which something was taken out here
     current: bool = True  # whether it has seen the record's newest generation
     reach: str = "up"  # or "cut": it cannot reach the record; or "alone": for so long that it gives a rollout's fallback only
 
@@ -84,11 +92,11 @@ class World:
     dead: frozenset[str] = frozenset()  # tombstones in the record
     alerts: tuple[tuple[Pin, Action, int], ...] = ()  # that were ever firing, with when they began; each may come again
     charged: frozenset[str] = frozenset()  # incidents for which the record has a withdrawal
-    taken: frozenset[tuple[int, str]] = frozenset()  # incidents for which a gateway took something out
     clock: int = 1
     releases: int = 0  # that may still be begun
     incidents: int = 0  # alerts that may still begin to fire
     cuts: int = 0  # how often the last gateway may still lose the record
+    actions: tuple[Action, ...] = ("rollback", "compare")  # what alerts may ask for
     problem: str = ""  # what must never happen, and did
 
     def key(self) -> object:
@@ -99,6 +107,7 @@ class World:
         for state in states:
             times.update(state.episodes.values())
             times.update(state.compared.values())
+        times.update(entry.since for g in self.gateways for entry in g.journal if entry.since)
         times.update(_iso(began) for _, _, began in self.alerts)
         # Nobody but an alert asks when something came in.
         rank = {time: index for index, time in enumerate(sorted(times))} if world_has_alerts(self) else {}
@@ -107,9 +116,10 @@ class World:
             (
                 forget(g.memory, rank),
                 g.vetoed,
-                tuple((e.digest, e.cause, e.tombstone, e.incident in self.charged) for e in g.journal),
+                tuple((e.digest, e.cause, e.tombstone, e.incident in self.charged, rank.get(e.since or "", -1)) for e in g.journal),
                 None if g.writing is None else (g.writing[0] is g.memory, forget(g.writing[1].state, rank)),
                 g.asked,
+                tuple(sorted(name if name[0] == "a" else "r" for name in g.decided if name[0] == "a" or name[1:] in running)),
                 g.current,
                 g.reach,
             )
@@ -117,11 +127,8 @@ class World:
         )
         alerts = tuple((pin.number, action, rank[_iso(began)]) for pin, action, began in self.alerts)
         told = {name for name in self.charged if name[0] == "a" or name[1:] in running}
-        taken = frozenset(
-            (index, name[0] if name[0] == "r" else name) for index, name in self.taken if name[0] == "a" or name[1:] in running
-        )
         budget = (self.releases, self.incidents, self.cuts)
-        return forget(self.record, rank), self.dead, gateways, alerts, len(told), taken, budget, self.problem
+        return forget(self.record, rank), self.dead, gateways, alerts, len(told), budget, self.problem
 
 
 def world_has_alerts(world: World) -> bool:
@@ -162,7 +169,7 @@ def moves(world: World) -> Iterator[tuple[str, World]]:
             yield (name if len(world.gateways) == 1 else f"{index + 1}: {name}"), replace(after, clock=world.clock + 1)
     if world.incidents:
         for pin in dict.fromkeys(pin for gateway in world.gateways for pin in gateway.serving):
-            for action in ("rollback", "compare"):
+            for action in world.actions:
                 alerts = (*world.alerts, (pin, action, world.clock))
                 yield (
                     f"an alert begins: {action} {pin.number}",
@@ -181,7 +188,7 @@ def _moves_of(world: World, index: int, gateway: Gateway) -> Iterator[tuple[str,
     for pin in gateway.serving:
         if running is not None and pin == running.candidate:
             yield from _take(world, index, pin.digest, "judge", tombstone=True, incident=f"r{running.id}")
-    if index == 0 and not gateway.journal:
+    if len(world.gateways) == 1 and not gateway.journal:
         for pin in gateway.serving:
             yield from _take(world, index, pin.digest, "person", tombstone=False, incident=f"p{world.clock}")
     for number, _ in enumerate(world.alerts):
@@ -198,7 +205,7 @@ def _moves_with_record(world: World, index: int, gateway: Gateway) -> Iterator[t
     else:
         yield from _give(world, index)
     idle = replace(gateway, writing=None, asked=None)
-    yield "crash", _put(world, index, _adopt(world, idle))
+    yield "crash", _put(world, index, _adopt(world, replace(idle, decided=frozenset())))
     if world.cuts and index == len(world.gateways) - 1:
         cut = replace(world, cuts=world.cuts - 1)
         lost = [("", cut)] if gateway.writing is None else _write(cut, index)
@@ -237,7 +244,7 @@ def _give(world: World, index: int) -> Iterator[tuple[str, World]]:
     if gateway.asked is not None:
         yield from _compare(world, index, gateway.asked)
     if state.running is not None:
-        for kind in STEPS:
+        for kind in STEPS if len(world.gateways) == 1 else FEWER_STEPS:
             for name, after in _begin(world, index, step(state, kind, now)):
                 yield f"{kind}: {name}", after
     if index == 0:  # persons talk to one gateway
@@ -300,36 +307,56 @@ def _compare(world: World, index: int, number: int) -> Iterator[tuple[str, World
 def _take(world: World, index: int, digest: str, cause: Cause, *, tombstone: bool, incident: str) -> Iterator[tuple[str, World]]:
     """Taking away is local: memory, veto and journal at once, the record later."""
     gateway = world.gateways[index]
+    if incident in gateway.decided:
+        return
     change = withdraw(gateway.memory, Taking(digest, cause, _at(world.clock), tombstone, gateway.vetoed))
     if change.state is gateway.memory:
         return
     vetoed = gateway.vetoed | {digest} if tombstone else gateway.vetoed
-    entry = Entry(digest, cause, tombstone, incident, world.clock)
-    after = replace(gateway, memory=change.state, vetoed=vetoed, journal=(*gateway.journal, entry))
-    problem = f"gateway {index + 1} takes something out twice because of {incident}" if (index, incident) in world.taken else world.problem
+    # An alert speaks of what served when it began, also where another gateway knows of a newer episode.
+    since = _iso(world.alerts[int(incident[1:])][2]) if cause == "alert" else gateway.memory.episodes.get(digest)
+    entry = Entry(digest, cause, tombstone, incident, world.clock, since)
+    after = replace(gateway, memory=change.state, vetoed=vetoed, journal=(*gateway.journal, entry), decided=gateway.decided | {incident})
+    problem = world.problem
     again = withdraw(after.memory, Taking(digest, cause, _at(world.clock), tombstone, vetoed))
     if again.state is not after.memory and digest not in {pin.digest for pin in after.serving}:
         problem = "the same withdrawal told twice changes something the second time"
-    taken = world.taken | {(index, incident)}
     kept = "" if tombstone else ", kept"
-    yield f"take {NUMBER[digest]} out ({cause}{kept})", replace(_put(world, index, after), taken=taken, problem=problem)
+    yield f"take {NUMBER[digest]} out ({cause}{kept})", replace(_put(world, index, after), problem=problem)
 
 
 def _record_entry(world: World, index: int) -> Iterator[tuple[str, World]]:
-    """The oldest decision reaches the record, computed from what the record holds then, tombstones of others included."""
+    """
+    The oldest decision reaches the record, computed from what the record holds then, tombstones of others included.
+
+    What is recorded already because of the same incident is done. What goes on serving, because it has come in anew or there
+    is nothing to go back to, is no tombstone.
+    """
     gateway = world.gateways[index]
     entry, *rest = gateway.journal
-    dead = world.dead | {entry.digest} if entry.tombstone else world.dead
-    change = withdraw(world.record, Taking(entry.digest, entry.cause, _at(entry.time), entry.tombstone, gateway.vetoed | dead))
-    charged, problem = world.charged, world.problem
+    own = replace(gateway, journal=tuple(rest))
+    if entry.incident in world.charged:
+        yield "recorded before", _put(world, index, _adopt(world, own))
+        return
+    change = withdraw(world.record, entry.taking(gateway.vetoed | world.dead))
+    buried = entry.tombstone and not change.state.serves(entry.digest)
+    after = replace(world, charged=world.charged | {entry.incident}, dead=world.dead | {entry.digest} if buried else world.dead)
     if change.state is not world.record:
-        if entry.incident in charged and entry.cause != "person":
-            problem = f"the record has two withdrawals because of {entry.incident}"
-        charged |= {entry.incident}
-    after = replace(world, dead=dead, charged=charged, problem=problem)
-    after = _record(after, change.state, index) if change.state is not world.record or dead != world.dead else after
-    own = replace(gateway, journal=tuple(rest), current=True)
+        problem = _find_stale(world, entry) or world.problem
+        after = replace(_record(after, change.state, index), problem=problem)
+    elif buried:
+        after = _tell_others(after, index)
+    if change.state.serves(entry.digest):
+        own = replace(own, decided=own.decided - {entry.incident})
     yield "recorded", _put(after, index, _adopt(after, own))
+
+
+def _find_stale(world: World, entry: Entry) -> str | None:
+    """Say whether an alert took something out of the record that came in after the alert had begun."""
+    came_in = world.record.episodes.get(entry.digest)
+    if entry.cause == "alert" and came_in is not None and _iso(world.alerts[int(entry.incident[1:])][2]) < came_in:
+        return f"{entry.incident} began before version {NUMBER[entry.digest]} came in, and took it out"
+    return None
 
 
 def _hear(world: World, index: int, number: int) -> Iterator[tuple[str, World]]:
@@ -363,8 +390,10 @@ def _adopt(world: World, gateway: Gateway) -> Gateway:
     vetoed = world.dead | {entry.digest for entry in gateway.journal if entry.tombstone}
     memory = world.record
     for entry in gateway.journal:
-        memory = withdraw(memory, Taking(entry.digest, entry.cause, _at(entry.time), entry.tombstone, vetoed)).state
-    return replace(gateway, memory=memory, vetoed=frozenset(vetoed), current=True)
+        memory = withdraw(memory, entry.taking(frozenset(vetoed))).state
+    # A decision that cannot be carried out any more, for there is nothing to go back to or the version has come in anew, is no veto.
+    vetoed = world.dead | {entry.digest for entry in gateway.journal if entry.tombstone and not memory.serves(entry.digest)}
+    return replace(gateway, memory=memory, vetoed=vetoed, current=True)
 
 
 def _put(world: World, index: int, gateway: Gateway) -> World:
@@ -420,10 +449,18 @@ def is_settled(world: World) -> bool:
     return is_quiet(world) and world.record.running is None
 
 
-def begin_world(*, stable: bool, gateways: int = 1, releases: int, incidents: int, cuts: int = 0) -> World:
+def begin_world(
+    *,
+    stable: bool,
+    gateways: int = 1,
+    releases: int = 0,
+    incidents: int = 0,
+    cuts: int = 0,
+    actions: tuple[Action, ...] = ("rollback", "compare"),
+) -> World:
     """Give the world at its begin: nothing served, or version 2 stable after version 1."""
     state = ModelState("m")
     if stable:
         two, one = PINS[1], PINS[0]
         state = ModelState("m", live=two, stable=two, proven=(two, one), episodes={two.digest: _iso(0)})
-    return World(state, (Gateway(state),) * gateways, releases=releases, incidents=incidents, cuts=cuts)
+    return World(state, (Gateway(state),) * gateways, releases=releases, incidents=incidents, cuts=cuts, actions=actions)

@@ -28,11 +28,11 @@ else:
 NOW = worlds.EPOCH + timedelta(days=1)
 Seen = dict[object, tuple["worlds.World", object | None, str]]
 STARTS = {
-    "from nothing": worlds.begin_world(stable=False, releases=2, incidents=1),
-    "from a stable version": worlds.begin_world(stable=True, releases=1, incidents=1),
-    "two alerts on a stable version": worlds.begin_world(stable=True, releases=0, incidents=2),
-    "two gateways, one of them cut off": worlds.begin_world(stable=True, gateways=2, releases=1, incidents=0, cuts=1),
-    "two gateways and an alert": worlds.begin_world(stable=True, gateways=2, releases=0, incidents=1, cuts=1),
+    "from nothing, with an alert": worlds.begin_world(stable=False, releases=2, incidents=1),
+    "a release beside a stable version": worlds.begin_world(stable=True, releases=1),
+    "two alerts on a stable version": worlds.begin_world(stable=True, incidents=2),
+    "two gateways, one of them cut off, in a release": worlds.begin_world(stable=True, gateways=2, releases=1, cuts=1),
+    "two gateways, one of them cut off, and an alert": worlds.begin_world(stable=True, gateways=2, incidents=1, cuts=1),
 }
 
 
