@@ -142,6 +142,11 @@ class Registry:
         with self._database.reading() as connection:
             return catalogue.find_event(connection, name)
 
+    def knows(self, key: str) -> bool:
+        """Say whether an event has this idempotency key."""
+        with self._database.reading() as connection:
+            return catalogue.has_key(connection, key)
+
     def at(self, model: str, when: datetime) -> Moment:
         """Give who was live and who was stable at an aware time; ModelNotFoundError when the model is unknown."""
         with self._database.reading() as connection:

@@ -67,10 +67,10 @@ class Conductor:
             on_batch=self.observation.feed.show,
         )
         self._installer = Installer(settings, plane, self.shelf)
-        self._stages = Stages(self.book, self.record, self.shelf, self._installer)
         self.withdrawals = Withdrawals(
             self.book, self.record, self._journal, self._installer, on_recorded=lambda held: self.book.spawn(self._stages.warm(held))
         )
+        self._stages = Stages(self.book, self.record, self.shelf, self._installer, self.withdrawals)
         self._comparisons = Comparisons(self.book, self.record, self.shelf, self._stages, self.withdrawals)
         self._watch = Watch(self.book, self.shelf, self.record, self._installer, self.withdrawals, self._stages.go_on)
         self.auditor = Auditor(self.record, folder / "checked.json")
@@ -165,7 +165,7 @@ class Conductor:
             reason = Reason("person", intent.actor, f"replaced by {model}@{pin.number}", tombstone=False)
             self.withdrawals.take(model, running.candidate, reason)
             await self.withdrawals.settle(model)
-        async with held.lock:
+        async with self._stages.giving(held):
             check_intent(intent, pin, held.state, self.book.vetoed)  # somebody may have been first
             baseline = held.state.live if held.state.live and held.state.live.digest not in self.book.vetoed else None
             rollout = Rollout(
@@ -193,7 +193,7 @@ class Conductor:
         """
         held = self.book.known(model)
         if held.state.running is None:
-            async with held.lock:
+            async with self._stages.giving(held):
                 change = prove_live(held.state)
                 if change.stable is not None:
                     payload = {"version": change.stable.number, "state": "stable", "why": why}
@@ -242,7 +242,7 @@ class Conductor:
     async def unfreeze(self, model: str, *, actor: str, why: str) -> ModelState:
         """Let the model take releases again."""
         held = self.book.known(model)
-        async with held.lock:
+        async with self._stages.giving(held):
             if held.state.frozen is not None:
                 change = Change(replace(held.state, frozen=None, withdrawals=()))
                 await self._stages.commit(held, change, [Note("unfrozen", None, actor, {"why": why})], actor=actor, why=why)
@@ -274,7 +274,7 @@ class Conductor:
             if ruling.result == "rollback":
                 reason = Reason("alert", "alert", ruling.reason, payload={"alert": to_payload(alert)})
                 if not self.withdrawals.take(held.state.model, ruling.pin, reason):
-                    ruling = Ruling("ignored", "there is no version to go back to: a person was paged")
+                    ruling = Ruling("ignored", "it was decided on before; or there is no version to go back to, and a person was paged")
             elif running is not None and running.candidate == ruling.pin:
                 await self._stages.advance(held, EventKind.SUSPECTED, running.id, why=ruling.reason)
             else:
