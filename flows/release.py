@@ -27,7 +27,9 @@ def release(
     why: Annotated[str, Field(description="Why; kept in the record")] = "",
     overrides: Annotated[dict[str, str] | None, Field(description="Parameters of the pipeline to change")] = None,
     seed: Annotated[int | None, Field(description="Of everything random; default: the next version number")] = None,
-    strategy: Annotated[Literal["canary", "direct"], Field(description="Step by step, or most of the traffic at once")] = "canary",
+    strategy: Annotated[
+        Literal["canary", "direct", "shadow"], Field(description="Step by step, copies of the traffic first, or most at once")
+    ] = "canary",
     deploy: Annotated[bool, Field(description="Roll it out; otherwise it is registered only")] = True,  # noqa: FBT002 - a flow's parameter
     traffic: Annotated[Literal["none", "evaluation"], Field(description="Send the evaluation rows as requests")] = "none",
     wait: Annotated[Literal["live", "stable"], Field(description="Until it carries the traffic, or is stable")] = "live",

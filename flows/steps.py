@@ -8,8 +8,9 @@ from prefect.context import TaskRunContext
 
 from lastgood.errors import LastgoodError
 from lastgood.flows.watching import report_progress
+from lastgood.pipelines.accepted import policy_for
 from lastgood.pipelines.child import Step, run_step
-from lastgood.pipelines.deploy import Until, await_rollout, find_policy
+from lastgood.pipelines.deploy import Until, await_rollout
 from lastgood.pipelines.gate import VERDICT, GateVerdict
 from lastgood.pipelines.progress import Progress
 from lastgood.pipelines.register import register
@@ -81,7 +82,8 @@ def deploy(
     """Hand the version to the gateway and watch its rollout; the gateway goes on with it if this ends."""
     run = open_run(load_settings(), folder)
     on_progress, model = report_progress(), run.model
-    policy = find_policy(run.settings, model).model_dump(mode="json")
+    with Registry.open(run.settings, writer="cli") as registry:
+        policy = policy_for(run.settings, registry, registry.resolve(f"{model}@{version['digest']}")).model_dump(mode="json")
     with Control(run.settings) as control:
         ref, author, why = f"{model}@{version['digest']}", run.facts.author, run.facts.why
         submitted = control.deploy(ref, strategy=strategy, policy=policy, actor=author, why=why, replace=replace)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lastgood.monitoring.signals import names
-from lastgood.monitoring.signals.rules import Rule, build_rules
+from lastgood.monitoring.signals.rule import Rule
+from lastgood.monitoring.signals.rules import build_rules
 
 SOURCE_UID: Final = "lastgood-prometheus"
 FOLDER: Final = "lastgood"

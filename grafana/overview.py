@@ -113,10 +113,10 @@ def _answers() -> list[Panel]:
         build_graph(
             "Bad answers, by outcome",
             "Part of the answered requests. failed: an error. invalid: not finite. timeout: past its deadline. Normal is none; "
-            "an alert compares from 5 % on and rolls back from 50 % on (invalid: 20 %).",
+            "an alert compares from 2 % on and rolls back from 50 % on (invalid: 20 %).",
             [Query(bad_ratio("", "model", "outcome"), "{{model}} {{outcome}}")],
             unit="percentunit",
-            steps=((None, GREEN), (0.05, YELLOW), (0.5, RED)),
+            steps=((None, GREEN), (0.02, YELLOW), (0.5, RED)),
             runbook="LastgoodErrorRatio",
         ),
         build_graph(

@@ -96,7 +96,7 @@ def _compared() -> list[Panel]:
             "the version is not to blame.",
             [Query(bad_ratio(_MODEL, _BOTH), _NAME)],
             unit="percentunit",
-            steps=((None, GREEN), (0.05, YELLOW), (0.5, RED)),
+            steps=((None, GREEN), (0.02, YELLOW), (0.5, RED)),
             runbook="LastgoodFailing",
         ),
         build_graph(

@@ -55,12 +55,15 @@ def await_rollout(
     """
     end = time.monotonic() + seconds
     state: dict[str, Any] = {}
+    own: str | None = None  # the candidate's digest
     for state in control.watch(model, seconds=seconds):
         tell(state)
         found = state["rollout"]
+        if found is not None and found["id"] != rollout and found["comparison"] and found["candidate"]["digest"] == own:
+            return state  # only what was stable is compared because of an alert
         if found is None or found["id"] != rollout:
             raise TakenBackError(f"Another rollout of {model} took the place of this one. See: lastgood log {model}.")
-        name = f"{model}@{found['candidate']['number']}"
+        own, name = found["candidate"]["digest"], f"{model}@{found['candidate']['number']}"
         if found["state"] == "withdrawn":
             serving = f"{model}@{state['live']['number']} serves" if state["live"] else "nothing serves"
             why = (state["reason"] or found["cause"]).rstrip(".")

@@ -1,4 +1,4 @@
-"""The last step: make the exact file that the gate passed an immutable version, with examples of its answers."""
+"""The last step: make the exact file that the gate passed an immutable version, with examples of its answers and a drift reference."""
 
 import hashlib
 import re
@@ -16,6 +16,7 @@ from lastgood.pipelines.evaluation import Evaluation, load_evaluation
 from lastgood.pipelines.gate import STEP as GATE
 from lastgood.pipelines.gate import VERDICT, GateVerdict, explain_refusal
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress
+from lastgood.pipelines.reference import write_reference
 from lastgood.pipelines.run import Run, note_changes
 from lastgood.pipelines.train import EVALUATION, RESULT, TrainResult
 from lastgood.pipelines.train import STEP as TRAIN
@@ -28,6 +29,7 @@ from lastgood.tensors import TensorSpec
 
 STEP = "register"
 REGISTERED = "register.json"
+DRIFT = "drift.npz"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 GOLDEN_ROWS = 16  # or more: a few of every evaluation set
 GOLDEN_RTOL, GOLDEN_ATOL = 1e-3, 1e-3  # another CPU's kernels may round otherwise; int8 in steps of a scale
@@ -72,15 +74,19 @@ def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_prog
             f"run `lastgood gate {run.model} --run {run.id}` again."
         )
     on_progress(Progress(STEP, "writing golden examples", 0.2))
-    examples = run.folder / "register" / "golden.npz"
-    inputs, outputs = write_golden(model, load_evaluation(run.folder / EVALUATION), examples)
-    files = {"golden.npz": examples, "model.onnx": model}
+    examples, reference = run.folder / "register" / "golden.npz", run.folder / "register" / DRIFT
+    evaluation = load_evaluation(run.folder / EVALUATION)
+    inputs, outputs = write_golden(model, evaluation, examples)
+    on_progress(Progress(STEP, "profiling inputs and answers", 0.4))
+    write_reference(model, evaluation, reference)
+    files = {DRIFT: reference, "golden.npz": examples, "model.onnx": model}
     content = Content(
         files=tuple(FileEntry(path, files[path].stat().st_size, _hash(files[path])) for path in sorted(files)),
         inputs=inputs,
         outputs=outputs,
         batching=find_batching(inputs, outputs),
         golden=Golden("golden.npz", GOLDEN_RTOL, GOLDEN_ATOL),
+        drift=DRIFT,
     )
     facts = run.facts
     record = Record(

@@ -1,7 +1,7 @@
 """What of a model's requests is kept, for how long, and what its accuracy must not fall below."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,6 +31,10 @@ class PredictionSettings(BaseModel):
     )
     drift: bool = Field(default=True, description="whether inputs and outputs are compared with the version's reference")
     drift_run_length: float = Field(default=100_000.0, ge=1_000, description="requests between two false alarms, all features together")
+    daily_rhythm: Literal["learn", "none"] = Field(
+        default="learn",
+        description='"learn" what is usual at each hour from the first day, where training rows had no times; "none": there is none',
+    )
 
 
 def read_predictions(values: Mapping[str, Any], *, model: str, source: str) -> PredictionSettings:

@@ -46,13 +46,29 @@ UNRECORDED = Metric("lastgood_unrecorded_decisions", "gauge", "Withdrawals in th
 # The label ``state`` of ROLLOUT_STATE, in the order a rollout goes through them.
 STATES = ("staged", "shadow", "canary", "soaking", "stable", "withdrawn")
 BUILD_INFO = Metric("lastgood_build_info", "gauge", "1, with the release of lastgood that the gateway runs.", ("release",))
+CHAIN_BROKEN = Metric("lastgood_event_chain_broken", "gauge", "Whether the registry's event chain is not what was written.", ())
+
+# What is known of answers only afterwards: from labels, from the prediction log, and from the process that reads both.
+LABELLED = Metric("lastgood_labelled_total", "counter", "Answers whose label has come.", (*_ROLE, "slice"))
+LABELLED_CORRECT = Metric("lastgood_labelled_correct_total", "counter", "Answers that their label says are right.", (*_ROLE, "slice"))
+ACCURACY_FLOOR = Metric("lastgood_accuracy_floor_ratio", "gauge", "Part of the labelled answers that must be right.", ("model",))
+DRIFT_EVIDENCE = Metric("lastgood_drift_log_evidence", "gauge", "Natural logarithm of the evidence that inputs drifted.", ("model",))
+DRIFT_THRESHOLD = Metric("lastgood_drift_threshold_log", "gauge", "Natural logarithm of the evidence that calls it drift.", ("model",))
+DRIFT_MEANING = Metric("lastgood_drift_meaning", "gauge", "1 for what the drift means.", ("model", "meaning"))
+MEANINGS = ("none", "retrain", "suspect")  # the label ``meaning`` of DRIFT_MEANING
+OBSERVER_UP = Metric("lastgood_observer_up", "gauge", "Whether the process that logs predictions and looks for drift takes them.", ())
+OBSERVER_DROPPED = Metric("lastgood_observer_dropped_total", "counter", "Predictions the observer was too slow to take.", ("model",))
+PREDICTION_LOG_FAILURES = Metric(
+    "lastgood_prediction_log_failures_total", "counter", "Times the prediction log could not be written.", ("model",)
+)
 
 # What Prometheus says itself, of its scrapes and of its rules.
 UP = "up"
 FIRING = "ALERTS"
 JOB = "lastgood"  # the name of the gateway's scrapes
 
-METRICS: tuple[Metric, ...] = (
+# What a gateway exports whatever it serves.
+OF_EVERY_GATEWAY: tuple[Metric, ...] = (
     REQUESTS,
     REQUEST_SECONDS,
     QUEUE_SECONDS,
@@ -75,3 +91,17 @@ METRICS: tuple[Metric, ...] = (
     UNRECORDED,
     BUILD_INFO,
 )
+# What it exports beside where it logs predictions.
+OF_PREDICTIONS: tuple[Metric, ...] = (
+    CHAIN_BROKEN,
+    LABELLED,
+    LABELLED_CORRECT,
+    ACCURACY_FLOOR,
+    DRIFT_EVIDENCE,
+    DRIFT_THRESHOLD,
+    DRIFT_MEANING,
+    OBSERVER_UP,
+    OBSERVER_DROPPED,
+    PREDICTION_LOG_FAILURES,
+)
+METRICS: tuple[Metric, ...] = (*OF_EVERY_GATEWAY, *OF_PREDICTIONS)

@@ -35,11 +35,14 @@ INHIBITIONS: tuple[Inhibition, ...] = (
     # A version that is taken out for failing fails in every other way too.
     Inhibition(
         "LastgoodFailing|LastgoodInvalidOutputs|LastgoodCrashLoop",
-        ('alertname=~"LastgoodErrorRatio|LastgoodLatency|LastgoodReplicaDown"',),
+        ('alertname=~"LastgoodErrorRatio|LastgoodLatency|LastgoodCandidateWorse|LastgoodReplicaDown|LastgoodReplicaRestarts"',),
         ("model", "version"),
     ),
     # What freezes a model also asks for a person.
     Inhibition("LastgoodFrozen", ('alertname="LastgoodPersonNeeded"',), ("model", "instance")),
+    # Who takes nothing is also behind, and writes nothing; and nothing is written to a full disk.
+    Inhibition("LastgoodObserverDown", ('alertname=~"LastgoodObserverBehind|LastgoodPredictionsUnwritten"',), ("instance",)),
+    Inhibition("LastgoodDiskFull", ('alertname="LastgoodPredictionsUnwritten"',), ("instance",)),
     # What was last seen of a gateway that is away says nothing more.
     Inhibition("LastgoodGatewayDown", ('alertname!="LastgoodGatewayDown"', 'action="none"'), ("instance",)),
 )

@@ -5,48 +5,24 @@ Every rule has a label ``action``: ``rollback`` switches at once, ``compare`` ma
 tells people. A rule that may roll back asks that no other version of the model suffers the same: then the version is
 not to blame.
 
-A new rule is an entry of `build_rules`, a page ``docs/runbooks/NAME.md`` and a case in tests/monitoring/test_rules.py;
-if it follows from another one, a line in `lastgood.monitoring.signals.people`.
+Rules about what is known of answers only afterwards are in `late_rules`. A new rule is an entry here or there, a page
+``docs/runbooks/NAME.md`` and a case in tests/monitoring/test_rules.py; if it follows from another one, a line in
+`lastgood.monitoring.signals.people`.
 """
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final
 
 from lastgood.monitoring.signals import names
+from lastgood.monitoring.signals.late_rules import build_late_rules
+from lastgood.monitoring.signals.rule import Rule
 
+_ANSWERED: Final = "ok|failed|invalid|timeout"
 FULL_BYTES: Final = 500 << 20  # a registration or a night of events still fits
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One alert: its PromQL, how long it must hold, and what it asks for."""
-
-    name: str
-    expression: str
-    hold: str
-    severity: Literal["critical", "warning", "info"]
-    action: Literal["rollback", "compare", "none"]
-    summary: str
-
-    def to_yaml(self, runbooks: str) -> dict[str, Any]:
-        """Give the form of a Prometheus rule file; ``runbooks`` is the folder or URL of the pages."""
-        return {
-            "alert": self.name,
-            "expr": self.expression,
-            "for": self.hold,
-            "labels": {"severity": self.severity, "action": self.action},
-            "annotations": {"summary": self.summary, "runbook_url": link_runbook(runbooks, self.name)},
-        }
-
-
-def link_runbook(runbooks: str, name: str) -> str:
-    """Give where the page of an alert is."""
-    return f"{runbooks.rstrip('/')}/{name}.md"
 
 
 def _ratio(outcomes: str, window: str) -> str:
     bad = f'sum by (model, version) (rate({names.REQUESTS.name}{{outcome=~"{outcomes}"}}[{window}]))'
-    answered = f'sum by (model, version) (rate({names.REQUESTS.name}{{outcome=~"ok|failed|invalid|timeout"}}[{window}]))'
+    answered = f'sum by (model, version) (rate({names.REQUESTS.name}{{outcome=~"{_ANSWERED}"}}[{window}]))'
     return f"({bad} / {answered})"
 
 
@@ -64,6 +40,26 @@ def _alone(condition: str) -> str:
 def _refused(window: str) -> str:
     every = f"sum by (model) (rate({names.REQUESTS.name}[{window}]))"
     return f'(sum by (model) (rate({names.REQUESTS.name}{{outcome="refused"}}[{window}])) / {every})'
+
+
+def _of_role(role: str, by: str) -> str:
+    bad, answered = (
+        f'sum by ({by}) (rate({names.REQUESTS.name}{{role="{role}",outcome=~"{outcomes}"}}[1m]))'
+        for outcomes in ("failed|invalid|timeout", _ANSWERED)
+    )
+    return f"({bad} / {answered})"
+
+
+def _worse() -> str:
+    """Keep a candidate that answers badly more than twice as often as the baseline beside it, and two in a hundred more."""
+    baseline = f"(2 * {_of_role('baseline', 'model')} + 0.02)"
+    often = f'sum by (model, version) (increase({names.REQUESTS.name}{{role="candidate",outcome=~"failed|invalid|timeout"}}[1m])) > 10'
+    return f"{_of_role('candidate', 'model, version')} > on (model) group_left () {baseline} and ({often})"
+
+
+def _restarts() -> str:
+    died = f"increase({names.REPLICA_DEATHS.name}[{{}}])"
+    return f"{died.format('5m')} >= 3 unless {died.format('1m')} >= 5"
 
 
 def _routed(condition: str) -> str:
@@ -106,8 +102,8 @@ def build_rules(window: str = "10s") -> list[Rule]:
         ),
         Rule(
             "LastgoodErrorRatio",
-            _routed(f"{_ratio('failed|invalid|timeout', '1m')} > 0.05 {_often('failed|invalid|timeout', '1m')}"),
-            "15s",
+            _routed(f"{_ratio('failed|invalid|timeout', '1m')} > 0.02 {_often('failed|invalid|timeout', '1m')}"),
+            "5s",
             "warning",
             "compare",
             "{{ $labels.model }}@{{ $labels.version }} answers {{ $value | humanizePercentage }} of its requests badly.",
@@ -119,6 +115,22 @@ def build_rules(window: str = "10s") -> list[Rule]:
             "warning",
             "compare",
             "{{ $labels.model }}@{{ $labels.version }} takes {{ $value | humanizeDuration }} at the 99th percentile.",
+        ),
+        Rule(
+            "LastgoodCandidateWorse",
+            _routed(_worse()),
+            "15s",
+            "warning",
+            "compare",
+            "{{ $labels.model }}@{{ $labels.version }} gives {{ $value | humanizePercentage }} bad answers, its baseline far fewer.",
+        ),
+        Rule(
+            "LastgoodReplicaRestarts",
+            _restarts(),
+            "0s",
+            "warning",
+            "none",
+            "Replicas of {{ $labels.model }}@{{ $labels.version }} died {{ $value | humanize }} times within five minutes.",
         ),
         Rule(
             "LastgoodReplicaDown",
@@ -192,4 +204,13 @@ def build_rules(window: str = "10s") -> list[Rule]:
             "none",
             "Decisions of {{ $labels.instance }} have not reached the shared record for a minute.",
         ),
+        Rule(
+            "LastgoodEventChainBroken",
+            f"{names.CHAIN_BROKEN.name} == 1",
+            "0s",
+            "critical",
+            "none",
+            "The event log that {{ $labels.instance }} reads is not what was written: somebody or a disk changed it.",
+        ),
+        *build_late_rules(),
     ]

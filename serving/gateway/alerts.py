@@ -3,7 +3,8 @@ Alerts from outside, read strictly and trusted little.
 
 Alertmanager and Grafana send the same shape (webhook, version 4): a list of alerts, re-sent while they fire. An alert
 is a level, not an order: it may come twice, late, out of order, or speak of a version that no longer serves. So it only
-counts if it fires, names a model and a version that serves now, and began within that version's serving episode.
+counts if it fires, names a model and a version that serves now, and began within that version's serving episode; one that
+asks for a comparison only if it began after the last one did.
 """
 
 from collections.abc import Mapping
@@ -111,6 +112,9 @@ def rule(alert: Alert, states: Mapping[str, ModelState]) -> Ruling:
         return Ruling(
             "ignored", f"it began at {alert.began.isoformat()}, before {alert.model}@{alert.version} came in at {since.isoformat()}"
         )
+    compared = state.compared.get(pin.digest)
+    if alert.action == "compare" and compared is not None and alert.began <= datetime.fromisoformat(compared):
+        return Ruling("ignored", f"{alert.model}@{alert.version} has been compared because of it, or since: that began at {compared}")
     return Ruling(alert.action, f"{alert.name}: {alert.summary or 'no summary'}", pin)
 
 

@@ -42,7 +42,24 @@ class Pending:
     after a replica died. A subclass says in `answered` and `refused` what becomes of it; one of them is called, once.
     """
 
-    __slots__ = ("alone", "arrived", "counted", "deadline", "dispatched", "finished", "inputs", "key", "lane", "retried", "rows", "runs_on")
+    __slots__ = (
+        "alone",
+        "arrived",
+        "counted",
+        "deadline",
+        "dispatched",
+        "finished",
+        "inputs",
+        "key",
+        "lane",
+        "request_id",
+        "retried",
+        "rows",
+        "runs_on",
+        "serial",
+        "slice",
+        "traffic",
+    )
 
     def __init__(self, lane: Lane, inputs: tuple[Array, ...], key: Key | None, rows: int, arrived: float, deadline: float) -> None:
         """
@@ -67,6 +84,11 @@ class Pending:
         self.finished = False
         self.counted = False  # whether it is in its lane's tally
         self.retried = False  # whether a replica died with it
+        # What the observer is told of it.
+        self.request_id = ""
+        self.traffic = "production"
+        self.slice = ""
+        self.serial = 0  # its number where a shadow has a copy, and the copy's too
         self.alone: Incident | None = None  # runs without others since the batch it was in failed
 
     def answered(self, outputs: Answers, start: int, stop: int) -> None:

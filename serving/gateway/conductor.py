@@ -20,9 +20,11 @@ from lastgood.serving.backends.choice import make_backend
 from lastgood.serving.backends.replica import Need
 from lastgood.serving.gateway.alerts import Alert, Ruling, rule, to_payload
 from lastgood.serving.gateway.book import Book, Held
+from lastgood.serving.gateway.comparisons import Comparisons
 from lastgood.serving.gateway.installer import Installer
 from lastgood.serving.gateway.intents import Intent, check_intent
 from lastgood.serving.gateway.journal import Journal
+from lastgood.serving.gateway.observation import Observation
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
 from lastgood.serving.gateway.shelf import Shelf
@@ -52,18 +54,30 @@ class Conductor:
         self.book = Book()
         self.record = SharedRecord(settings)
         self.plane = plane
+        self.observation = Observation(settings, self.book)
         self._journal = Journal(folder / "withdrawals.jsonl")
         self.shelf = Shelf(
-            self.record, plane, folder / "versions", backend=make_backend(settings), program=program, generation=self.book.generation
+            self.record,
+            plane,
+            folder / "versions",
+            backend=make_backend(settings),
+            program=program,
+            generation=self.book.generation,
+            on_batch=self.observation.feed.show,
         )
         self._installer = Installer(settings, plane, self.shelf)
         self._stages = Stages(self.book, self.record, self.shelf, self._installer)
         self.withdrawals = Withdrawals(
             self.book, self.record, self._journal, self._installer, on_recorded=lambda held: self.book.spawn(self._stages.warm(held))
         )
+        self._comparisons = Comparisons(self.book, self.record, self.shelf, self._stages, self.withdrawals)
         self._watch = Watch(self.book, self.shelf, self.record, self._installer, self.withdrawals, self._stages.go_on)
         self._installer.on_bad = self._watch.on_bad
         self.shelf.on_death = self._watch.on_death
+        self.shelf.on_up = self.observation.watch
+        self.shelf.on_down = self.observation.forget
+        self.observation.look = self._watch.look
+        plane.on_labels = self.observation.take_labels
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -72,6 +86,7 @@ class Conductor:
         states, self.book.vetoed = await self.record.load()
         self.book.held = {model: Held(state, generation) for model, (state, generation) in states.items()}
         self.withdrawals.apply_journal()
+        self.observation.start()
         try:
             await self.shelf.open(self._needs())
         except ConfigurationError:
@@ -89,6 +104,7 @@ class Conductor:
                 await self._watching
         await self.book.close(seconds=5)  # what is still unwritten after this is in the journal
         await self.shelf.close()
+        await self.observation.close()
         await self.record.close()
         self._journal.close()
 
@@ -136,9 +152,14 @@ class Conductor:
         pin, model = Pin(version.number, version.digest), version.model
         held = self.book.held.setdefault(model, Held(ModelState(model)))
         check_intent(intent, pin, held.state, self.book.vetoed)
-        if held.state.running is not None:
+        running = held.state.running
+        if running is not None and running.comparison:
+            # What is live was no release of today: it stays, as it was before the alert.
+            why = f"ended without a verdict: {model}@{pin.number} is released"
+            await self._stages.advance(held, EventKind.PROMOTE, running.id, actor=intent.actor, why=why)
+        elif running is not None:
             reason = Reason("person", intent.actor, f"replaced by {model}@{pin.number}", tombstone=False)
-            self.withdrawals.take(model, held.state.running.candidate, reason)
+            self.withdrawals.take(model, running.candidate, reason)
             await self.withdrawals.settle(model)
         async with held.lock:
             check_intent(intent, pin, held.state, self.book.vetoed)  # somebody may have been first
@@ -196,8 +217,8 @@ class Conductor:
         """
         held = self.book.known(model)
         bad = held.state.running.candidate if held.state.running else held.state.live
-        if only is not None and (held.state.running is None or held.state.running.candidate.digest != only):
-            return held.state
+        if only is not None and (held.state.running is None or held.state.running.comparison or bad is None or bad.digest != only):
+            return held.state  # a comparison is nobody's release
         if bad is None:
             raise ConflictError(f"{model} serves nothing; there is nothing to take out.")
         target = None
@@ -253,7 +274,7 @@ class Conductor:
             elif running is not None and running.candidate == ruling.pin:
                 await self._stages.advance(held, EventKind.SUSPECTED, running.id, why=ruling.reason)
             else:
-                ruling = Ruling("ignored", "no rollout compares this version with another")
+                ruling = self._comparisons.hear(held, alert, ruling)
         self.book.tallies["alerts", held.state.model if held else "unknown", ruling.result] += 1
         log.info("alert", name=alert.name, model=alert.model, version=alert.version, result=ruling.result, reason=ruling.reason)
         return ruling

@@ -33,7 +33,7 @@ class Desk(NamedTuple):
 class Inference(Pending):
     """A request that came over REST and is answered there."""
 
-    __slots__ = ("_desk", "_find_desk", "_request", "_request_id", "_traffic", "_wanted")
+    __slots__ = ("_desk", "_find_desk", "_request", "_wanted")
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Inference(Pending):
         desk: Desk,
         find_desk: Callable[[Lane], Desk],
         traffic: str,
+        slice_name: str = "",
     ) -> None:
         """
         Make a request that is ready to be queued.
@@ -60,28 +61,30 @@ class Inference(Pending):
             desk: Of the lane.
             find_desk: Gives the desk of another lane, should that one answer.
             traffic: Label for metrics.
+            slice_name: Part of the traffic that the client says it belongs to.
         """
         super().__init__(lane, call.inputs, call.key, call.rows, arrived, deadline)
         self._request = request
-        self._request_id = request_id
+        self.request_id = request_id
+        self.traffic = traffic
+        self.slice = slice_name
         self._wanted = call.outputs
         self._desk = desk
         self._find_desk = find_desk
-        self._traffic = traffic
 
     def answered(self, outputs: Answers, start: int, stop: int) -> None:
         """Write the answer and count it."""
         codec, meter = self._serving_desk()
-        body = codec.encode(self._request_id, outputs, start, stop, self._wanted)
+        body = codec.encode(self.request_id, outputs, start, stop, self._wanted)
         self._request.respond(Response(200, body, JSON, _name_origin(self.runs_on)))
-        meter.count(self._traffic, "ok")
+        meter.count(self.traffic, "ok")
         meter.request_seconds.observe(asyncio.get_running_loop().time() - self.arrived)
 
     def refused(self, reason: Reason, message: str) -> None:
         """Write why there is no answer, and count that."""
         lane = self.runs_on
         status, outcome = _REASONS[reason]
-        self._serving_desk().meter.count(self._traffic, outcome)
+        self._serving_desk().meter.count(self.traffic, outcome)
         if reason == "disconnected":
             return
         text = f"{lane.pool.model}@{lane.pool.number}: {message}."
@@ -89,6 +92,30 @@ class Inference(Pending):
 
     def _serving_desk(self) -> Desk:
         return self._desk if self.runs_on is self.lane else self._find_desk(self.runs_on)
+
+
+class Copy(Pending):
+    """A shadow's copy of a request: computed, counted and observed, and never returned."""
+
+    __slots__ = ("_meter",)
+
+    def __init__(self, original: Inference, lane: Lane, meter: RoleMeter) -> None:
+        """Copy a request that was dealt to the lane this one shadows."""
+        super().__init__(lane, original.inputs, original.key, original.rows, original.arrived, original.deadline)
+        self._meter = meter
+        self.request_id, self.serial = original.request_id, original.serial
+        self.traffic, self.slice = original.traffic, original.slice
+
+    def answered(self, outputs: Answers, start: int, stop: int) -> None:
+        """Count it; the observer is shown the batch."""
+        del outputs, start, stop
+        self._meter.count(self.traffic, "ok")
+        self._meter.request_seconds.observe(asyncio.get_running_loop().time() - self.arrived)
+
+    def refused(self, reason: Reason, message: str) -> None:
+        """Count it."""
+        del message
+        self._meter.count(self.traffic, _REASONS[reason][1])
 
 
 def _name_origin(lane: Lane) -> bytes:

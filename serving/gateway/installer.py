@@ -1,5 +1,6 @@
 """From a model's state to the route in the data plane."""
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -38,24 +39,31 @@ class Installer:
             self._plane.set_route(Route(model, held.generation, Lane(main, "live", Tally(), math.inf), None, 0, Coin(0)))
             return
         candidate = None if split.candidate is None or split.candidate.digest in vetoed else self._shelf.get(model, split.candidate)
+        shadow = None if split.shadow is None or split.shadow.digest in vetoed else self._shelf.get(model, split.shadow)
         counts = self._counts(held, running)
-        # Where there is no baseline beside it, the candidate has everything.
-        step = counts.step(split.share or 1.0, f"{running.state}/{running.step}")
-        alone = split.main == running.candidate
-        main_lane = Lane(
-            main,
-            "candidate" if alone else "baseline",
-            (step.candidate if alone else step.baseline).tally,
-            counts.slow_limit_seconds,
-            self.on_bad,
+        # Where there is no baseline beside it, the candidate has everything; of what a shadow gets both have the same.
+        step = counts.step(
+            0.5 if split.shadow is not None else split.share or 1.0, f"{running.state}/{running.step}", shadow=split.shadow is not None
         )
-        lane = None
-        if candidate is not None:
-            lane = Lane(candidate, "candidate", step.candidate.tally, counts.slow_limit_seconds, self.on_bad, fallback=main_lane)
+        lane = functools.partial(
+            Lane, slow_limit_seconds=counts.slow_limit_seconds, on_bad=self.on_bad, rollout=running.id, step=len(counts.steps) - 1
+        )
+        second: Lane | None = None
+        if split.main == running.candidate:
+            first = lane(main, "candidate", step.candidate.tally)
+        elif shadow is not None:
+            # Both versions answer what is copied, so both are counted by that alone.
+            copies = lane(shadow, "shadow", step.candidate.tally)
+            first = Lane(main, "baseline", Tally(), math.inf)
+            second = lane(main, "baseline", step.baseline.tally, copies_to=copies)
+        else:
+            first = lane(main, "baseline", step.baseline.tally)
+            second = None if candidate is None else lane(candidate, "candidate", step.candidate.tally, fallback=first)
         if held.coin is None or held.coin.seed != running.seed:
             held.coin = Coin(running.seed)
-        threshold = 0 if lane is None else int(split.share * 2**64)
-        self._plane.set_route(Route(model, held.generation, main_lane, lane, threshold, held.coin))
+        share = running.policy.shadow_share if split.shadow is not None else split.share
+        threshold = 0 if second is None else int(share * 2**64)
+        self._plane.set_route(Route(model, held.generation, first, second, threshold, held.coin))
 
     def _counts(self, held: Held, running: Rollout) -> RolloutCounts:
         if held.counts is None or held.counts.rollout != running.id:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lastgood.errors import ConflictError, FrozenError, TombstonedError
 from lastgood.serving.gateway.state import ModelState
 from lastgood.serving.rollout.policy import RolloutPolicy
-from lastgood.serving.rollout.table import Pin, Strategy
+from lastgood.serving.rollout.table import Pin, Rollout, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,14 @@ def check_intent(intent: Intent, pin: Pin, state: ModelState, vetoed: Collection
     if state.frozen:
         raise FrozenError(f"{model} is frozen ({state.frozen}). Look into it, then: lastgood unfreeze {model} -m WHY.")
     if running is not None and running.baseline == pin:
+        doing = "compared with it" if running.comparison else "being rolled out"
         raise ConflictError(
-            f"{name} serves beside {model}@{running.candidate.number}, which is being rolled out ({running.state}). "
+            f"{name} serves beside {model}@{running.candidate.number}, which is {doing} ({running.state}). "
             f"To go back to it: lastgood rollback {model} -m WHY."
         )
+    if running is not None and running.comparison:
+        _check_comparison(intent, pin, state, running)
+        return
     if running is not None and running.candidate == pin:
         raise ConflictError(f"{name} is being rolled out already ({running.state}).")
     if running is not None and not intent.replace:
@@ -58,3 +62,16 @@ def check_intent(intent: Intent, pin: Pin, state: ModelState, vetoed: Collection
         )
     if running is None and state.live == pin:
         raise ConflictError(f"{name} is live already.")
+
+
+def _check_comparison(intent: Intent, pin: Pin, state: ModelState, running: Rollout) -> None:
+    # A release waits for the verdict unless a person says otherwise: both need the traffic, and a live version that may be bad
+    # is neither a baseline to be judged against nor a fallback to trust.
+    live, beside = f"{state.model}@{running.candidate.number}", running.baseline.number if running.baseline else "nothing"
+    if running.candidate == pin:
+        raise ConflictError(f"{live} is live already; it is being compared with {state.model}@{beside} because of an alert.")
+    if not intent.replace:
+        raise ConflictError(
+            f"{live} is being compared with {state.model}@{beside} because of an alert; {state.model}@{pin.number} waits, registered. "
+            f"Wait for the verdict, or deploy with --replace, which ends the comparison without one: {live} stays live meanwhile."
+        )

@@ -22,9 +22,12 @@ from lastgood.serving.gateway.meters import VersionMeter
 from lastgood.serving.gateway.promises import check_outputs
 from lastgood.serving.gateway.worker import Worker
 from lastgood.serving.replica.errors import SlotError
+from lastgood.serving.replica.slots import Array
 
 log = logging.getLogger(__name__)
 OnDeath = Callable[["ReplicaPool", str], None]
+# Is shown each batch that was answered: the batch, its outputs (valid during the call), and per request whether it was answered.
+OnBatch = Callable[[Batch, Sequence[Array], Sequence[bool], bool], None]
 
 
 class ReplicaPool:
@@ -45,6 +48,7 @@ class ReplicaPool:
         slots: int = 2,
         limits: PoolLimits | None = None,
         on_death: OnDeath | None = None,
+        on_batch: OnBatch | None = None,
     ) -> None:
         """
         Prepare; `start` starts.
@@ -62,6 +66,7 @@ class ReplicaPool:
             slots: Batches in flight for each: one computed, the next one ready.
             limits: Queue, batches and times.
             on_death: Called once for each ready replica that ended without being told to.
+            on_batch: Called with each batch that was answered, and whether requests are joined along the first axis.
         """
         self.model = model
         self.number = number
@@ -72,6 +77,7 @@ class ReplicaPool:
         self.meter = VersionMeter()
         self.joins = content.batching == 0 and all(spec.shape and spec.shape[0] == -1 for spec in content.inputs)
         self._on_death = on_death
+        self._on_batch = on_batch
         self._batcher = Batcher(self.limits)
         launch = Launch(model, number, digest, content.to_bytes(), folder, program, generation, slots)
         self._crew = Crew(backend or ProcessBackend(), launch, self, replicas=replicas, limits=self.limits, on_ready=self._wake)
@@ -223,10 +229,14 @@ class ReplicaPool:
         self.meter.keep_seconds_per_row(seconds / batch.rows)
         broken = check_outputs(arrays, self.content.outputs, batch.rows if self.joins else None)
         outputs = Outputs(arrays, batch.rows, joined=self.joins)
+        answered: list[bool] = []
         for pending, start, stop in batch.spans():
             if pending.finished:
+                answered.append(False)
                 continue
-            if broken is None and (flags is None or (flags.size == batch.rows and self.joins and not flags[start:stop].any())):
+            good = broken is None and (flags is None or (flags.size == batch.rows and self.joins and not flags[start:stop].any()))
+            answered.append(good)
+            if good:
                 pending.answer(outputs, start, stop)
                 continue
             batch.incident.charge(pending.lane, "invalid")
@@ -235,6 +245,8 @@ class ReplicaPool:
         for lane in find_lanes(pending.lane for pending in batch.pendings if pending.runs_on is pending.lane):
             if seconds / batch.rows > lane.slow_limit_seconds:
                 batch.incident.charge(lane, "slow")
+        if self._on_batch is not None and broken is None:
+            self._on_batch(batch, arrays, answered, self.joins)
         self._flush()
 
     def on_failed(self, replica: Replica, number: int, text: str) -> None:
@@ -320,9 +332,13 @@ def _send_to_fallback(pending: Pending) -> bool:
     fallback = pending.runs_on.fallback
     if fallback is None:
         return False
-    ours, theirs = pending.runs_on.pool.content, fallback.pool.content
-    if (ours.inputs, ours.outputs, ours.batching) != (theirs.inputs, theirs.outputs, theirs.batching):
+    if not takes_same(pending.runs_on.pool.content, fallback.pool.content):
         return False  # it was decoded for a model that takes something else
     pending.runs_on = fallback
     fallback.pool.submit(pending)
     return True
+
+
+def takes_same(ours: Content, theirs: Content) -> bool:
+    """Say whether a request that was decoded for one version can be given to the other."""
+    return (ours.inputs, ours.outputs, ours.batching) == (theirs.inputs, theirs.outputs, theirs.batching)

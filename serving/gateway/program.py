@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -18,7 +16,9 @@ from lastgood.serving.gateway.control import ControlPlane
 from lastgood.serving.gateway.http import Server
 from lastgood.serving.gateway.lock import hold
 from lastgood.serving.gateway.plane import DataPlane
+from lastgood.serving.gateway.quality import QualityCollector
 from lastgood.serving.gateway.rollout_metrics import RolloutCollector
+from lastgood.serving.logs import configure_logging
 from lastgood.settings import Settings, load_settings
 
 log = structlog.get_logger()
@@ -41,6 +41,7 @@ class Gateway:
         metrics = CollectorRegistry()
         metrics.register(self.plane.collector)
         metrics.register(RolloutCollector(self.conductor, settings.home))
+        metrics.register(QualityCollector(self.conductor.observation))
         control = ControlPlane(self.conductor, metrics, registry_id=settings.registry_id, token=token)
         self.control = Server(control.router, settings.host, settings.port_control)
 
@@ -95,42 +96,3 @@ def main(*, program: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"lastgood gateway: {exc}  [{exc.code}]\n")
         return exc.exit_code
     return 0
-
-
-class _Forgiving:
-    """A stream for logs: a line that cannot be written, on a full disk or to a reader that is gone, must not stop the work it tells of."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            return self._stream.write(text)
-        return 0
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.flush()
-
-
-def configure_logging() -> None:
-    """Log lines of JSON to stderr, ours and those of libraries."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso"),
-        structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Forgiving(sys.stderr))),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()],
-        )
-    )
-    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -12,9 +12,10 @@ from typing import Any, Final, Literal, Protocol
 
 from lastgood.registry.content import Content
 
-Role = Literal["candidate", "baseline", "live"]  # live: no rollout is running
+Role = Literal["candidate", "baseline", "live", "shadow"]  # live: no rollout is running; shadow: copies, whose answers nobody gets
 Kind = Literal["failed", "invalid", "slow"]
 MASK: Final = (1 << 64) - 1
+SHADOW_QUEUE: Final = 64  # copies that may wait; a shadow that is slower than the traffic gets fewer of them
 
 
 class Tally:
@@ -50,6 +51,11 @@ class Pool(Protocol):
     @property
     def ready(self) -> bool:
         """Whether a replica verified the bytes, was warmed, and gave the golden answers."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a replica."""
         ...
 
     def submit(self, pending: Any) -> None:
@@ -90,6 +96,9 @@ class Lane:
     slow_limit_seconds: float  # compute per row above this is slow; infinite where nothing is known to compare with
     on_bad: Callable[["Lane", Kind], None] | None = None  # called after the tally has counted it
     fallback: "Lane | None" = None  # where a candidate's request goes when its replica died: the baseline's lane
+    rollout: str = ""  # whose step this is, "" without one
+    step: int = 0
+    copies_to: "Lane | None" = None  # a shadow that gets a copy of each request of this lane
 
 
 @dataclass(slots=True)
@@ -99,7 +108,7 @@ class Route:
     model: str
     generation: int
     main: Lane  # the baseline during a rollout, else the live version; the candidate where there is no baseline
-    candidate: Lane | None
+    candidate: Lane | None  # or, while the candidate is a shadow, the baseline's lane whose requests are copied
     threshold: int  # a toss below this goes to the candidate: share times 2**64
     coin: Coin
 
@@ -107,5 +116,7 @@ class Route:
         """Toss for one request; a candidate that is not ready gets none."""
         candidate = self.candidate
         if candidate is not None and self.coin.toss() < self.threshold and candidate.pool.ready:
-            return candidate
+            shadow = candidate.copies_to
+            if shadow is None or (shadow.pool.ready and shadow.pool.waiting < SHADOW_QUEUE):
+                return candidate
         return self.main

@@ -11,7 +11,7 @@ import structlog
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend, Need, ReplicaFailedError
 from lastgood.serving.gateway.plane import DataPlane
-from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.pool import OnBatch, ReplicaPool
 from lastgood.serving.gateway.record import SharedRecord
 from lastgood.serving.rollout.table import Pin
 
@@ -31,6 +31,7 @@ class Shelf:
         backend: Backend | None = None,
         program: Sequence[str] | None = None,
         generation: Callable[[str], int] = lambda _: 0,
+        on_batch: OnBatch | None = None,
     ) -> None:
         """
         Begin with an empty shelf.
@@ -42,6 +43,7 @@ class Shelf:
             backend: Where replicas run; default: child processes.
             program: Another replica program than the product's, as an argument list.
             generation: Gives the generation of a model's route.
+            on_batch: Is shown what was answered.
         """
         self._record = record
         self._plane = plane
@@ -50,6 +52,9 @@ class Shelf:
         self._backend = backend or ProcessBackend()
         self._program = program
         self._generation = generation
+        self._on_batch = on_batch
+        self.on_up: Callable[[ReplicaPool], None] | None = None  # called with each pool that was brought up
+        self.on_down: Callable[[ReplicaPool], None] | None = None  # and with each that is put away
         self._copies = itertools.count(1)
         self._pools: dict[Key, ReplicaPool] = {}
         self._starting: dict[Key, asyncio.Task[ReplicaPool]] = {}
@@ -108,6 +113,7 @@ class Shelf:
             program=self._program,
             generation=self._generation(model),
             on_death=self.on_death,
+            on_batch=self._on_batch,
         )
         try:
             await pool.start()
@@ -117,6 +123,8 @@ class Shelf:
             raise
         self._pools[model, pin] = pool
         self._plane.add_pool(pool)
+        if self.on_up is not None:
+            self.on_up(pool)
         log.info("version is up", model=model, version=pin.number)
         return pool
 
@@ -126,6 +134,8 @@ class Shelf:
         for key in [key for key in self._pools if key[0] == model and key[1] not in kept]:
             pool = self._pools.pop(key)
             self._plane.remove_pool(pool)
+            if self.on_down is not None:
+                self.on_down(pool)
             task = asyncio.create_task(self._put_away(pool))
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)

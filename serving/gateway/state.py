@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import (
     RUNNING,
     Cause,
@@ -39,10 +40,11 @@ class ModelState:
     episodes: Mapping[str, str] = field(default_factory=dict)  # digest in the route → ISO time it came in
     withdrawals: tuple[str, ...] = ()  # ISO times of automatic ones, newest last
     frozen: str | None = None  # why
+    compared: Mapping[str, str] = field(default_factory=dict)  # digest in the route → ISO time its last comparison began
 
     def to_json(self) -> dict[str, Any]:
         """Give the form that is persisted."""
-        body = {name: getattr(self, name) for name in ("model", "episodes", "withdrawals", "frozen")}
+        body = {name: getattr(self, name) for name in ("model", "episodes", "withdrawals", "frozen", "compared")}
         pins = {name: asdict(pin) if (pin := getattr(self, name)) else None for name in ("live", "stable")}
         rollout = self.rollout.to_json() if self.rollout else None
         return {**body, **pins, "proven": [asdict(pin) for pin in self.proven], "rollout": rollout}
@@ -59,6 +61,7 @@ class ModelState:
             episodes=dict(value["episodes"]),
             withdrawals=tuple(value["withdrawals"]),
             frozen=value["frozen"],
+            compared=dict(value.get("compared", {})),  # states stored before there were comparisons have none
         )
 
     @property
@@ -111,6 +114,45 @@ def step(state: ModelState, kind: EventKind, now: datetime) -> Change:
     if stable:
         changed = replace(changed, stable=stable, proven=_prove(changed.proven, stable))
     return Change(_with_episodes(changed, now), live=live, stable=stable)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparing:
+    """A comparison that is to begin: its rollout's id, the coin's seed, and what must not be the baseline."""
+
+    id: str
+    seed: int
+    now: datetime
+    excluded: Collection[str] = ()  # digests that are vetoed, or do not come up here
+
+
+def compare(state: ModelState, comparing: Comparing) -> Change:
+    """
+    Give the state in which the live version soaks again, suspected, beside the newest other version that proved itself.
+
+    Half of the requests are the baseline's then, and the judge decides as in any rollout. Nothing changes where a rollout
+    runs or nothing is live; where no other version is proven, a page says so.
+    """
+    if state.running is not None or state.live is None:
+        return Change(state)
+    out = {*comparing.excluded, state.live.digest}
+    baseline = next((pin for pin in state.proven if pin.digest not in out), None)
+    if baseline is None:
+        return Change(state, page=f"{state.model}@{state.live.number} is suspected, and there is no proven version to compare it with.")
+    rollout = Rollout(
+        id=comparing.id,
+        model=state.model,
+        candidate=state.live,
+        baseline=baseline,
+        fallback=baseline,
+        policy=state.rollout.policy if state.rollout else RolloutPolicy(),
+        seed=comparing.seed,
+        state=State.SOAKING,
+        suspected=True,
+        comparison=True,
+    )
+    compared = {**state.compared, state.live.digest: comparing.now.isoformat()}
+    return Change(_with_episodes(replace(state, rollout=rollout, compared=compared), comparing.now))
 
 
 def prove_live(state: ModelState) -> Change:
@@ -206,7 +248,7 @@ def _finish(state: ModelState, bad: Pin, taking: Taking, live: Pin | None) -> Ch
 
 
 def _count_withdrawal(state: ModelState, now: datetime) -> tuple[ModelState, bool]:
-    policy = state.rollout.policy if state.rollout else Rollout("", state.model, Pin(0, ""), None, None).policy
+    policy = state.rollout.policy if state.rollout else RolloutPolicy()
     since = now - timedelta(seconds=policy.freeze_window_seconds)
     recent = (*(time for time in state.withdrawals if datetime.fromisoformat(time) > since), now.isoformat())
     froze = state.frozen is None and len(recent) >= policy.freeze_after
@@ -221,4 +263,9 @@ def _prove(proven: tuple[Pin, ...], pin: Pin) -> tuple[Pin, ...]:
 def _with_episodes(state: ModelState, now: datetime) -> ModelState:
     split = state.split
     serving = {pin.digest for pin in (split.main, split.candidate) if pin is not None}
-    return replace(state, episodes={digest: state.episodes.get(digest, now.isoformat()) for digest in sorted(serving)})
+    return replace(
+        state,
+        episodes={digest: state.episodes.get(digest, now.isoformat()) for digest in sorted(serving)},
+        # Of a version that comes back later, alerts that are older than its new episode are stale anyway.
+        compared={digest: time for digest, time in state.compared.items() if digest in serving},
+    )

@@ -19,7 +19,7 @@ from lastgood.serving.gateway.route import Kind, Lane
 from lastgood.serving.gateway.shelf import Shelf
 from lastgood.serving.gateway.withdrawals import Reason, Withdrawals
 from lastgood.serving.rollout.course import find_progress, find_suspicion
-from lastgood.serving.rollout.table import EventKind, Pin, Rollout, State
+from lastgood.serving.rollout.table import EventKind, Pin, Rollout, State, route_of
 
 log = structlog.get_logger()
 TICK_SECONDS: Final = 0.2
@@ -81,7 +81,7 @@ class Watch:
         running, counts = held.state.running, held.counts
         if running is None or counts is None or counts.rollout != running.id or running.state is State.STAGED:
             return
-        has_baseline = held.state.split.candidate is not None
+        has_baseline = _is_compared(running)
         unsettled = self._unsettled(running)
         held.verdict = counts.verdict(running.policy.judge, has_baseline=has_baseline, unsettled=unsettled)
         if held.verdict.decision == "bad":
@@ -127,7 +127,7 @@ class Watch:
             self._book.tell()
         if held.state.running is not running:
             return
-        move = find_progress(running, counts.freeze(), seconds=time.monotonic() - current.began)
+        move = find_progress(running, counts.freeze(), seconds=time.monotonic() - current.began, pairs=counts.pairs)
         if move is None:
             return
         if move.kind is EventKind.CLEARED:
@@ -149,7 +149,8 @@ class Watch:
             counts.freeze(unsettled),
             running.policy.judge,
             held.verdict,
-            has_baseline=held.state.split.candidate is not None,
+            has_baseline=_is_compared(running),
+            pairs=counts.pairs,
             marks=counts.marks,
             candidate=asdict(running.candidate),
             baseline=asdict(running.baseline) if running.baseline else None,
@@ -160,3 +161,9 @@ class Watch:
             state=running.state,
             slow_limit_seconds=counts.slow_limit_seconds if math.isfinite(counts.slow_limit_seconds) else None,
         )
+
+
+def _is_compared(running: Rollout) -> bool:
+    """Say whether another version answers beside the candidate."""
+    split = route_of(running)
+    return split.candidate is not None or split.shadow is not None

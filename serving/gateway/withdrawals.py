@@ -107,7 +107,7 @@ class Withdrawals:
         change = withdraw(held.state, self._taking(entry))
         if change.state is held.state:
             if change.page and reason.cause != "person":  # whoever asked is told by the answer
-                self._page(held, change.page)
+                self.page(held, change.page)
             return False
         if reason.tombstone:
             self._book.vetoed.add(pin.digest)
@@ -117,11 +117,11 @@ class Withdrawals:
             self._journal.append(entry)
         except OSError as exc:
             # The disk is full or gone. The version is out all the same, and the shared record may still take it.
-            self._page(held, f"The local journal cannot be written ({exc}); if the gateway ends now it may forget a withdrawal.")
+            self.page(held, f"The local journal cannot be written ({exc}); if the gateway ends now it may forget a withdrawal.")
         self._book.tallies["withdrawals", model, reason.cause] += 1
         log.warning("withdrawn", model=model, version=pin.number, cause=reason.cause, why=reason.why)
         if change.page:
-            self._page(held, change.page)
+            self.page(held, change.page)
         self._book.spawn(self._write(entry))
         self._book.tell()
         return True
@@ -130,6 +130,18 @@ class Withdrawals:
         """Return when every decision, or every one about the model, is in the shared record."""
         while any(model in {None, entry.model} for entry in self._journal.open_entries):
             await self._book.wait_for_news(1)
+
+    def page(self, held: Held, text: str) -> None:
+        """Tell a person, once for as long as it is the same."""
+        if held.paged == text:
+            return
+        held.paged = text
+        model = held.state.model
+        self._book.tallies["pages", model] += 1
+        log.error("a person is needed", model=model, why=text)
+        note = Note("page", None, ACTOR, {"why": text}, idempotency=uuid.uuid4().hex)
+        self._book.spawn(self._record.insist(lambda: self._record.append(model, [note]), what="page", model=model))
+        self._book.tell()
 
     def _taking(self, entry: Entry) -> Taking:
         return Taking(
@@ -173,14 +185,3 @@ class Withdrawals:
             if entry.model == state.model:
                 state = withdraw(state, self._taking(entry)).state
         return state
-
-    def _page(self, held: Held, text: str) -> None:
-        if held.paged == text:
-            return
-        held.paged = text
-        model = held.state.model
-        self._book.tallies["pages", model] += 1
-        log.error("a person is needed", model=model, why=text)
-        note = Note("page", None, ACTOR, {"why": text}, idempotency=uuid.uuid4().hex)
-        self._book.spawn(self._record.insist(lambda: self._record.append(model, [note]), what="page", model=model))
-        self._book.tell()

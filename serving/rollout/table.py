@@ -95,6 +95,7 @@ class Rollout:
     suspected: bool = False
     halved: bool = False  # a suspect that gets half, also where its step gives it less
     cause: Cause | None = None  # of the withdrawal
+    comparison: bool = False  # no release: the live version beside a proven one, because an alert asked
 
     def to_json(self) -> dict[str, Any]:
         """Give the form that is persisted."""

@@ -17,7 +17,9 @@ import pytest
 import uvloop
 from onnx import TensorProto, helper
 
-from lastgood.registry.content import Content, FileEntry, Golden
+from lastgood.ports import free_ports
+from lastgood.registry.content import Content, FileEntry, Golden, Record
+from lastgood.registry.registry import Registry
 from lastgood.serving.backends.docker_backend import DockerBackend
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend
@@ -25,7 +27,8 @@ from lastgood.serving.gateway.limits import HttpLimits, PoolLimits
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.gateway.route import Coin, Lane, Role, Route, Tally
-from lastgood.settings import DockerSettings
+from lastgood.serving.rollout.table import Pin
+from lastgood.settings import DockerSettings, Settings
 from lastgood.tensors import TensorSpec
 
 ONNX_TYPES = {
@@ -329,6 +332,27 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 def versions(tmp_path: Path) -> Versions:
     """Build versions below the test's folder."""
     return Versions(tmp_path)
+
+
+@pytest.fixture
+def settings(place: Place, tmp_path: Path) -> Settings:
+    rest, control = free_ports(2)
+    return Settings(project=tmp_path, home=tmp_path / "home", port_rest=rest, port_control=control, **place.settings)
+
+
+@pytest.fixture
+def pins(settings: Settings, versions: Versions) -> dict[int, Pin]:
+    """Four versions of model m that multiply by their number; the fourth has golden answers of another."""
+    found = {}
+    with Registry.open(settings, writer="cli") as registry:
+        for number in range(1, 5):
+            row = np.ones((1, 3), np.float32)
+            golden = {"in/x": row, "out/y": row * number + (0 if number < 4 else 1)}
+            version = versions.linear(float(number), 0.0, golden)
+            files = {entry.path: version.folder / entry.path for entry in version.content.files}
+            registered = registry.register("m", version.content, files, Record("ada", f"times {number}"), actor="ada")
+            found[number] = Pin(registered.number, registered.digest)
+    return found
 
 
 @pytest.fixture

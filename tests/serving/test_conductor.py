@@ -5,15 +5,11 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from lastgood.errors import ConflictError, FrozenError, NotFoundError, TombstonedError
-from lastgood.ports import free_ports
-from lastgood.registry.content import Record
 from lastgood.registry.registry import Registry
 from lastgood.serving.gateway.alerts import Alert
 from lastgood.serving.gateway.conductor import Conductor
@@ -32,27 +28,6 @@ Run = Callable[[Callable[[], Awaitable[None]]], None]
 
 def intent(number: int, *, policy: RolloutPolicy = QUICK, replace: bool = False) -> Intent:
     return Intent(f"m@{number}", "canary", policy, "ada", "a test", replace)
-
-
-@pytest.fixture
-def settings(place: Any, tmp_path: Path) -> Settings:
-    rest, control = free_ports(2)
-    return Settings(project=tmp_path, home=tmp_path / "home", port_rest=rest, port_control=control, **place.settings)
-
-
-@pytest.fixture
-def pins(settings: Settings, versions: Any) -> dict[int, Pin]:
-    """Four versions of model m that multiply by their number; the fourth has golden answers of another."""
-    found = {}
-    with Registry.open(settings, writer="cli") as registry:
-        for number in range(1, 5):
-            row = np.ones((1, 3), np.float32)
-            golden = {"in/x": row, "out/y": row * number + (0 if number < 4 else 1)}
-            version = versions.linear(float(number), 0.0, golden)
-            files = {entry.path: version.folder / entry.path for entry in version.content.files}
-            registered = registry.register("m", version.content, files, Record("ada", f"times {number}"), actor="ada")
-            found[number] = Pin(registered.number, registered.digest)
-    return found
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.serving.gateway.state import Change, ModelState, Taking, step, submit, withdraw
+from lastgood.serving.gateway.state import Change, Comparing, ModelState, Taking, compare, step, submit, withdraw
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Cause, EventKind, Pin, Rollout, State
 
@@ -53,6 +53,43 @@ def test_the_same_withdrawal_twice_changes_nothing_the_second_time() -> None:
     once = take(STABLE_TWO, TWO, cause="alert").state
     again = take(once, TWO, cause="alert")
     assert again == Change(once)
+
+
+def test_a_comparison_gives_half_to_the_newest_other_proven_version_and_is_judged_like_a_rollout() -> None:
+    """It ends stable as it began, or with the fallback."""
+    change = compare(STABLE_TWO, Comparing("c", 1, NOW))
+    split, rollout = change.state.split, change.state.running
+    assert (ONE, TWO, 0.5) == (split.main, split.candidate, split.share)
+    assert (change.live, change.stable, rollout and rollout.fallback) == (None, None, ONE)
+    assert {TWO.digest: NOW.isoformat()} == change.state.compared
+    good = change.state
+    assert good.running == step(good, EventKind.SOAK_PASSED, NOW).state.running  # a suspect does not end
+    for kind in (EventKind.CLEARED, EventKind.SOAK_PASSED):
+        good = step(good, kind, NOW).state
+    assert (TWO, TWO, (TWO, ONE), None) == (good.live, good.stable, good.proven, good.running)
+    bad = take(change.state, TWO)
+    assert (bad.live, bad.stable, bad.tombstone, bad.state.split.main) == (ONE, ONE, TWO, ONE)
+
+
+def test_what_cannot_be_compared_stays_as_it_is() -> None:
+    """While a rollout runs, where nothing is live, and where no other version may serve: of that a page tells."""
+    canary = release(STABLE_ONE, TWO, (EventKind.READY,))
+    assert Change(canary) == compare(canary, Comparing("c", 1, NOW))
+    assert Change(ModelState("m")) == compare(ModelState("m"), Comparing("c", 1, NOW))
+    for state, excluded in ((STABLE_ONE, ()), (STABLE_TWO, (ONE.digest,))):
+        change = compare(state, Comparing("c", 1, NOW, excluded))
+        assert change.state is state
+        assert "no proven version to compare it with" in (change.page or "")
+
+
+def test_a_state_stored_before_there_were_comparisons_is_read() -> None:
+    """Without the field, in the state and in its rollout; with it, it comes back."""
+    compared = compare(STABLE_TWO, Comparing("c", 1, NOW)).state
+    assert compared == ModelState.from_json(compared.to_json())
+    old = STABLE_TWO.to_json()
+    del old["compared"]
+    del old["rollout"]["comparison"]
+    assert STABLE_TWO == ModelState.from_json(old)
 
 
 def test_the_only_version_stays_and_somebody_is_told() -> None:

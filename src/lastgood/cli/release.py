@@ -16,7 +16,7 @@ def release(
     why: Annotated[str, Parameter(name=["--message", "-m"])] = "",
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     seed: Seed = None,
-    strategy: Literal["canary", "direct"] = "canary",
+    strategy: Literal["canary", "direct", "shadow"] = "canary",
     deploy: Annotated[bool, Parameter(negative="--no-deploy")] = True,
     traffic: Literal["none", "evaluation"] = "none",
     wait: Literal["live", "stable"] = "live",
@@ -36,7 +36,8 @@ def release(
         why: Why; kept in the record.
         set_: A parameter of the pipeline to change, as name=value; may be repeated.
         seed: Of everything random; default: the next version number.
-        strategy: canary: step by step beside the live version; direct: most of the traffic at once.
+        strategy: canary: step by step beside the live version; shadow: copies first, whose answers nobody gets, then the same;
+            direct: most of the traffic at once.
         deploy: Roll it out; otherwise it is registered only.
         traffic: evaluation sends the evaluation rows as requests, labelled so in the metrics.
         wait: When to return: when it carries the traffic (soaking began), or when it is stable.

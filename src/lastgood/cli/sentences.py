@@ -63,6 +63,11 @@ def _submitted(event: "Event", payload: Mapping[str, Any]) -> str:
     return f"began to roll {event.model}@{rollout['candidate']['number']} out ({rollout['strategy']}){beside}{_why(payload)}"
 
 
+def _compared(event: "Event", payload: Mapping[str, Any]) -> str:
+    candidate, baseline = (payload["rollout"][role]["number"] for role in ("candidate", "baseline"))
+    return f"began to compare {event.model}@{candidate}, which is live, with {event.model}@{baseline}{_why(payload)}"
+
+
 def _went_on(event: "Event", payload: Mapping[str, Any]) -> str:
     share = f" at {payload['share']:.0%}" if payload.get("share") else ""
     return f"{event.model}@{payload['version']} is {payload['state']}{share}{_why(payload)}"
@@ -88,6 +93,7 @@ _TELLERS: dict[str, Callable[["Event", Mapping[str, Any]], str]] = {
     "lifted": _lifted,
     "route": _route,
     "rollout-submitted": _submitted,
+    "comparison-begun": _compared,
     **dict.fromkeys(
         (
             "rollout-canary",

@@ -1,0 +1,341 @@
+"""
+The drift monitor: compares rows of production with a version's profile while they come, in constant memory.
+
+How a daily rhythm is kept from being an alarm: where the profile knows it, each score is taken relative to what is usual at that
+hour. Where the profile has no times, nobody knows whether noon differs from midnight until a whole day was seen. Until then a mean
+may be off by `UNKNOWN_RHYTHM` sigma: a sine wave about the reference's own mean, which the reference's spread already contains, goes
+no further than the square root of two. A feature that breaks is farther off and is found at once; what is smaller is found after the
+first day. The rhythm learnt then is relative to that day's mean, so a day that is off as a whole stays visible. Whoever knows that
+there is no rhythm says so (``rhythm="none"``) and need not wait.
+"""
+
+import hashlib
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from lastgood.errors import ConfigurationError
+from lastgood.monitoring.drift.bets import Bets, place_bets
+from lastgood.monitoring.drift.detector import BLOCK, CHUNK, DIRECTIONS, STATE, FamilyDetector
+from lastgood.monitoring.drift.errors import ProfileDamagedError
+from lastgood.monitoring.drift.estimate import AccuracyEstimator
+from lastgood.monitoring.drift.features import Array
+from lastgood.monitoring.drift.profile import Profile
+from lastgood.monitoring.drift.report import DriftReport, Moved, State
+from lastgood.monitoring.drift.rhythm import TERMS, RhythmSums, expand, follow
+
+FORMAT: Final = "lastgood/drift-state/1"
+UNKNOWN_RHYTHM: Final = 1.5  # sigma
+CLEARED: Final = 0.01  # run lengths: an alarm ends below
+_LEAST_LEARNT: Final = 48 * BLOCK  # rows
+
+
+@dataclass(frozen=True, slots=True)
+class DriftSettings:
+    """
+    How a monitor is set.
+
+    Attributes:
+        run_length: Requests between false alarms, on average at least, for all features and outputs together.
+        tolerated_sigma: How far a mean may be off without being drift, in the reference's sigma.
+        margin_errors: How many standard errors of the reference are tolerated beyond that: it was estimated from finitely many rows.
+        rhythm: "learn" it where the profile has none, or "none" if there is none.
+        learning_days: Whole days it is learnt from.
+    """
+
+    run_length: float = 100_000
+    tolerated_sigma: float = 0.05
+    margin_errors: float = 3.0
+    rhythm: Literal["learn", "none"] = "learn"
+    learning_days: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if not 100 <= self.run_length <= 1e12 or not 0 <= self.tolerated_sigma <= 2 or not 0 <= self.margin_errors <= 10:
+            raise ConfigurationError(
+                f"Drift is set to run_length {self.run_length}, tolerated_sigma {self.tolerated_sigma} and margin_errors "
+                f"{self.margin_errors}; expected 100 to 1e12 requests, 0 to 2 sigma, 0 to 10 standard errors."
+            )
+        if self.rhythm not in {"learn", "none"} or not 0.9 <= self.learning_days <= 31:
+            raise ConfigurationError(
+                f'Drift is set to rhythm {self.rhythm!r}, learning_days {self.learning_days}; expected "learn" or "none", and 1 to 31 days.'
+            )
+
+
+class DriftMonitor:
+    """Watches one version in one role."""
+
+    def __init__(self, profile: Profile, settings: DriftSettings | None = None) -> None:
+        """
+        Begin without rows.
+
+        Args:
+            profile: The version's reference.
+            settings: How to watch.
+        """
+        self.profile = profile
+        self.settings = settings or DriftSettings()
+        self._features = len(profile.plan.names)
+        self._table = profile.scores.astype(np.float32).ravel()
+        self._rhythm = profile.rhythm
+        self._learnt_from: int | None = None
+        self._learning = RhythmSums(self._features) if profile.rhythm is None and self.settings.rhythm == "learn" else None
+        self._detector = FamilyDetector(self._features, self._place_bets(), self.settings.run_length)
+        self._estimator = None if profile.calibration is None else AccuracyEstimator(profile.calibration)
+        # The rows of a block that is not full yet: sums of scores, of squared scores, of times, and how many.
+        self._open = np.zeros((2, self._features))
+        self._open_times, self._open_rows = 0.0, 0
+        self._state: State = "quiet"
+        self._acknowledged = False
+        self._evidence = 0.0
+        self._last_time: float | None = None
+        self._raised_at: float | None = None
+        self._recovered_at: float | None = None
+        # Times of blocks long ago, ever sparser, to name when a change began.
+        self._marks: list[tuple[int, float]] = []
+
+    def observe(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], times: float | Array) -> None:
+        """
+        Compare rows with the reference.
+
+        How rows are split over calls changes nothing but speed: 256 at once cost about a fiftieth of what they cost one by one.
+
+        Args:
+            inputs: "row …" arrays by input name.
+            outputs: "row …" arrays by output name, what was answered.
+            times: Unix seconds of each row, "row", or of all of them.
+
+        Raises:
+            RowsMismatchError: The rows are not of the profile's inputs and outputs.
+        """
+        features = self.profile.plan.extract(inputs, outputs)
+        if not len(features):
+            return
+        if self._estimator is not None and self.profile.plan.confidence is not None:
+            self._estimator.observe(features[:, self.profile.plan.confidence])
+        scores = self._table.take(self.profile.cells.locate(features))
+        moments = np.broadcast_to(np.asarray(times, np.float64), (len(features),))
+        start = 0
+        if self._open_rows:
+            start = min(BLOCK - self._open_rows, len(scores))
+            self._leave_open(scores[:start], moments[:start])
+            if self._open_rows == BLOCK:
+                sums, squares, when = self._open[:1], self._open[1:], np.array([self._open_times / BLOCK])
+                self._open, self._open_times, self._open_rows = np.zeros((2, self._features)), 0.0, 0
+                self._take(sums, squares, when)
+        while len(scores) - start >= BLOCK:
+            end = start + BLOCK * min(CHUNK, (len(scores) - start) // BLOCK)
+            blocks = scores[start:end].reshape(-1, BLOCK, self._features)
+            self._take(blocks.sum(axis=1), (blocks * blocks).sum(axis=1), moments[start:end].reshape(-1, BLOCK).mean(axis=1))
+            start = end
+        if start < len(scores):
+            self._leave_open(scores[start:], moments[start:])
+        self._last_time = float(moments[-1])
+
+    def report(self) -> DriftReport:
+        """Say what was found so far."""
+        detector, run_length = self._detector, self.settings.run_length
+        moved = self._list_moved() if self._state == "raised" else ()
+        since_rows = moved[0].rows if moved else None
+        return DriftReport(
+            state=self._state,
+            evidence=self._evidence / run_length,
+            run_length=run_length,
+            rows=detector.blocks * BLOCK + self._open_rows,
+            learning=self._learning is not None,
+            acknowledged=self._acknowledged,
+            since=None if since_rows is None else self._find_time(detector.blocks - since_rows // BLOCK),
+            since_rows=since_rows,
+            raised_at=self._raised_at,
+            recovered_at=self._recovered_at,
+            moved=moved,
+            accuracy=None if self._estimator is None else self._estimator.estimate(),
+        )
+
+    def acknowledge(self) -> None:
+        """Note that a person knows of the alarm; it stays raised while the drift lasts."""
+        self._acknowledged = self._state == "raised"
+
+    def reset(self) -> None:
+        """End the alarm and forget the evidence; a drift that lasts is found again."""
+        self._detector.restart()
+        self._evidence = 0.0
+        if self._state == "raised":
+            self._end_alarm(self._last_time)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give everything that `from_json` needs to go on, as JSON values."""
+        learning = self._learning
+        return {
+            "format": FORMAT,
+            "profile": self._fingerprint(),
+            "settings": asdict(self.settings),
+            "blocks": self._detector.blocks,
+            "detector": {name: _pack(getattr(self._detector, name)) for name in STATE},
+            "open": {"sums": _pack(self._open), "times": self._open_times, "rows": self._open_rows},
+            "state": self._state,
+            "acknowledged": self._acknowledged,
+            "evidence": self._evidence,
+            "times": [self._last_time, self._raised_at, self._recovered_at],
+            "marks": [list(mark) for mark in self._marks],
+            "learnt": None if self._learnt_from is None or self._rhythm is None else [self._learnt_from, *map(_pack, self._rhythm)],
+            "learning": None if learning is None else learning.to_json(),
+            "confidence": None if self._estimator is None else _pack(self._estimator.counts),
+        }
+
+    @classmethod
+    def from_json(cls, profile: Profile, value: Mapping[str, Any], settings: DriftSettings | None = None) -> "DriftMonitor":
+        """
+        Go on where `to_json` left off.
+
+        Args:
+            profile: The same profile.
+            value: From `to_json`.
+            settings: New ones; default: those it had.
+
+        Raises:
+            ProfileDamagedError: The state is of another profile, or none.
+        """
+        try:
+            monitor = cls(profile, settings or DriftSettings(**value["settings"]))
+            monitor._restore(value)
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise ProfileDamagedError(f"This is no drift monitor's state: {exc!r}. Begin a new one.") from exc
+        return monitor
+
+    def _restore(self, value: Mapping[str, Any]) -> None:
+        if value["format"] != FORMAT or value["profile"] != self._fingerprint():
+            raise ProfileDamagedError(f"The state is of format {value['format']!r} and profile {value['profile']!r}, not of this one.")
+        self._detector.blocks = int(value["blocks"])
+        for name in STATE:
+            setattr(self._detector, name, _unpack(value["detector"][name], getattr(self._detector, name)))
+        self._open = _unpack(value["open"]["sums"], self._open)
+        self._open_times, self._open_rows = float(value["open"]["times"]), int(value["open"]["rows"])
+        self._state, self._acknowledged = value["state"], bool(value["acknowledged"])
+        self._evidence = float(value["evidence"])
+        self._last_time, self._raised_at, self._recovered_at = value["times"]
+        self._marks = [(int(blocks), float(time)) for blocks, time in value["marks"]]
+        if value["learning"] is None:
+            self._learning = None
+        elif self._learning is not None:
+            self._learning.restore(value["learning"])
+        if value["learnt"] is not None:
+            self._learnt_from = int(value["learnt"][0])
+            like = np.zeros((TERMS, self._features))
+            self._rhythm = (_unpack(value["learnt"][1], like), _unpack(value["learnt"][2], like))
+        if self._estimator is not None and value["confidence"] is not None:
+            self._estimator.counts = _unpack(value["confidence"], self._estimator.counts)
+        self._detector.bet(self._place_bets())
+
+    def _place_bets(self) -> Bets:
+        """Make bets beyond what is tolerated now."""
+        settings, rows = self.settings, self.profile.rows
+        error = 1 / np.sqrt(rows)
+        if self._rhythm is not None:
+            error = np.sqrt(TERMS / min(rows, self._learnt_from or rows))
+        tolerated = settings.tolerated_sigma + settings.margin_errors * error
+        if self._learning is not None:
+            tolerated = max(tolerated, UNKNOWN_RHYTHM)
+        edge = np.full(self._features, tolerated)
+        # A squared score's own unit is larger; a mean that is off by what is tolerated moves it too.
+        return place_bets(self.profile.scores, self.profile.weights, tolerated=edge, tolerated_spread=edge + edge**2)
+
+    def _leave_open(self, scores: Array, moments: Array) -> None:
+        self._open[0] += scores.sum(axis=0)
+        self._open[1] += (scores * scores).sum(axis=0)
+        self._open_times += float(moments.sum())
+        self._open_rows += len(scores)
+
+    def _take(self, sums: Array, squares: Array, when: Array) -> None:
+        """Take full blocks: relative to the hour where the rhythm is known, towards it where it is being learnt."""
+        if self._learning is not None:
+            self._learning.add(when, sums, squares, BLOCK)
+        if self._rhythm is not None:
+            means, sigmas = follow(expand(when), *self._rhythm, few=self.profile.few)
+            squares = (squares - 2 * means * sums + BLOCK * means**2) / sigmas**2
+            sums = (sums - BLOCK * means) / sigmas
+        before = self._detector.blocks
+        evidence = self._detector.add(sums, squares)
+        self._evidence = float(evidence[-1])
+        self._mark(before, when)
+        self._judge(evidence, when)
+        if self._learning is not None and self._learning.is_enough(days=self.settings.learning_days, rows=_LEAST_LEARNT):
+            self._adopt(self._learning)
+
+    def _judge(self, evidence: Array, when: Array) -> None:
+        run_length = self.settings.run_length
+        if self._state == "raised" and evidence.min() >= CLEARED * run_length:
+            return
+        if self._state != "raised" and evidence.max() < run_length:
+            return
+        for own, time in zip(evidence, when, strict=True):
+            if self._state != "raised" and own >= run_length:
+                self._state, self._acknowledged = "raised", False
+                self._raised_at, self._recovered_at = float(time), None
+            elif self._state == "raised" and own < CLEARED * run_length:
+                self._end_alarm(float(time))
+                self._detector.restart()
+
+    def _end_alarm(self, when: float | None) -> None:
+        self._state, self._acknowledged, self._recovered_at = "recovered", False, when
+
+    def _adopt(self, sums: RhythmSums) -> None:
+        """Use the learnt rhythm, relative to the learnt days as a whole, so that days that are off as a whole stay visible."""
+        firsts, seconds = sums.solve()
+        mean, square = sums.firsts[0] / sums.rows, sums.seconds[0] / sums.rows
+        spread = np.maximum(square - mean**2, 1e-6)
+        waves = expand(np.linspace(0, 86_400, 97)[:-1])
+        variances = np.maximum(waves @ seconds - (waves @ firsts) ** 2, 0) / spread
+        firsts[0] -= mean
+        # The mean square that gives this variance about the centred mean, as waves again.
+        seconds = np.linalg.lstsq(waves, variances + (waves @ firsts) ** 2, rcond=None)[0]
+        self._rhythm, self._learnt_from, self._learning = (firsts, seconds), sums.rows, None
+        self._detector.restart()
+        self._detector.bet(self._place_bets())
+
+    def _list_moved(self) -> tuple[Moved, ...]:
+        """
+        Give the features that moved, the clearest first.
+
+        Source of how many are named: Wang, Ramdas, "False discovery rate control with e-values", Journal of the Royal
+        Statistical Society B 84, 2022: the k largest, where the least of them is at least features / k times the level.
+        """
+        detector, run_length = self._detector, self.settings.run_length
+        own, by_direction = detector.weigh()
+        order = np.argsort(-own, kind="stable")
+        enough = own[order] * np.arange(1, self._features + 1) >= CLEARED * run_length * self._features
+        count = max(1, int(np.flatnonzero(enough)[-1]) + 1 if enough.any() else 1)
+        found = []
+        for feature in order[:count]:
+            way = int(by_direction[feature].argmax())
+            blocks = max(1, detector.blocks - int(detector.begun[feature, way]))
+            rows = blocks * BLOCK
+            mean = (detector.sums[feature] - detector.sums_then[feature, way]) / rows
+            square = (detector.squares[feature] - detector.squares_then[feature, way]) / rows
+            spread = np.sqrt(max(square - mean**2, 0.0))
+            name, evidence = self.profile.plan.names[feature], float(own[feature]) / run_length
+            found.append(Moved(name, DIRECTIONS[way], float(mean), float(spread), rows, evidence))
+        return tuple(found)
+
+    def _mark(self, before: int, when: Array) -> None:
+        """Keep the time of some blocks: every one of late, one in two of those before, and so on."""
+        self._marks.append((before, float(when[0])))
+        if len(self._marks) > 512:
+            self._marks = self._marks[:256:2] + self._marks[256:]
+
+    def _find_time(self, block: int) -> float | None:
+        return next((time for blocks, time in reversed(self._marks) if blocks <= block), self._marks[0][1] if self._marks else None)
+
+    def _fingerprint(self) -> str:
+        return hashlib.sha256(self.profile.to_bytes()).hexdigest()
+
+
+def _pack(array: Array) -> str:
+    return b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _unpack(text: str, like: Array) -> Array:
+    return np.frombuffer(b64decode(text), like.dtype).reshape(like.shape).copy()
