@@ -1,4 +1,9 @@
-"""A replica of its own that fails every request while a file exists: ``python toggled_replica.py DIGEST FILE FD``."""
+"""
+A replica of its own that fails requests while a file exists: ``python toggled_replica.py DIGEST FILE FD``.
+
+What the file holds is the part of the inputs it fails on, ``0.05`` for one in twenty; an empty one fails them all. An input
+that fails does so each time: requests of a batch that failed are tried alone.
+"""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +22,8 @@ class ToggledModel(Model):
 
     def run(self, feeds: Mapping[str, Array]) -> Sequence[Array]:
         """Compute, or fail."""
-        if self.flag.exists():
+        # Multiples of the golden ratio are spread evenly over [0, 1), whatever numbers come.
+        if self.flag.exists() and (feeds["x"] * 0.6180339887498949 % 1 < float(self.flag.read_text("utf-8") or 1)).any():
             raise RuntimeError("bad since somebody made a file")
         return super().run(feeds)
 

@@ -193,6 +193,14 @@ def _watch() -> list[Panel]:
             steps=((None, GREEN), (1, ORANGE)),
             runbook="LastgoodUnrecorded",
         ),
+        build_number(
+            "Event log",
+            "Whether the hash chain of everything that happened is what was written, by the gateways' last check: at start and hourly.",
+            Query(f"max({names.CHAIN_BROKEN.name})", kind="instant"),
+            texts={"0": ("whole", GREEN), "1": ("BROKEN", RED)},
+            none="not checked yet",
+            runbook="LastgoodEventChainBroken",
+        ).height(8),
         build_graph(
             "Alerts heard in a minute",
             "What gateways did about the alerts they were sent. Ignored ones are repeated, late, or ask for nothing.",

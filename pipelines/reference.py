@@ -5,6 +5,7 @@ The first set is the one that looks like production; the others are harder on pu
 of all of them, so that it is known for hard rows too.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def write_reference(model: Path, evaluation: Evaluation, out: Path) -> Profile:
     pooled = np.concatenate([own.x for own in evaluation.sets.values()])
     independent = len(np.unique(evaluation.groups)) / len(evaluation.groups)
     calibration = calibrate_answers(profile.plan, _answer(session, taken, pooled), evaluation.y, independent=independent)
-    profile = Profile(profile.plan, profile.rows, profile.middles, profile.sigmas, profile.counts, profile.rhythm, calibration)
+    profile = replace(profile, calibration=calibration)
     out.parent.mkdir(exist_ok=True)
     out.write_bytes(profile.to_bytes())
     return profile

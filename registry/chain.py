@@ -6,6 +6,7 @@ What a chain cannot show is its own end: who can rewrite the database can cut th
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lastgood.registry.events import decode_payload, encode_payload, hash_fields
@@ -28,6 +29,16 @@ FIELDS: Final = (
 Head = tuple[int, str]  # a writer's newest sequence and its hash
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How far a log was found whole: its last event's position, hash and time, and what each writer's newest event was then."""
+
+    position: int = 0
+    anchor: str | None = None
+    time: str = ""
+    heads: Mapping[str, Head] = field(default_factory=dict)
+
+
 def check_chain(rows: Iterable[Mapping[str, Any]], heads: Mapping[str, Head]) -> Iterator[tuple[str, str]]:
     """
     Give what is wrong with the log, as pairs of an event's name and a sentence.
@@ -36,16 +47,38 @@ def check_chain(rows: Iterable[Mapping[str, Any]], heads: Mapping[str, Head]) ->
         rows: The columns of ``events`` as stored, ordered by position.
         heads: The ``writers`` table: for each writer, the sequence and hash of its newest event.
     """
-    seen: dict[str, Head] = {}
-    position, anchor, time = 0, None, ""
+    checked, problems = check_further(rows, Checked())
+    yield from problems
+    yield from check_heads(checked, heads)
+
+
+def check_further(rows: Iterable[Mapping[str, Any]], checked: Checked) -> tuple[Checked, list[tuple[str, str]]]:
+    """
+    Check the events that follow on those that were checked.
+
+    Args:
+        rows: The columns of ``events`` as stored, ordered by position; all behind ``checked``.
+        checked: What is known of those before.
+
+    Returns:
+        How far it is known now, and what is wrong, as `check_chain` gives it.
+    """
+    seen = dict(checked.heads)
+    position, anchor, time = checked.position, checked.anchor, checked.time
+    problems: list[tuple[str, str]] = []
     for row in rows:
         name = f"event {row['position']}"
-        for sentence in _check_links(row, position, anchor, time, seen.get(row["writer"], (0, None))):
-            yield name, sentence
+        problems += [(name, sentence) for sentence in _check_links(row, position, anchor, time, seen.get(row["writer"], (0, None)))]
         if (problem := _check_hash(row)) is not None:
-            yield name, problem
+            problems.append((name, problem))
         position, anchor, time = row["position"], row["hash"], str(row["time"])
         seen[row["writer"]] = (row["sequence"], row["hash"])
+    return Checked(position, anchor, time, seen), problems
+
+
+def check_heads(checked: Checked, heads: Mapping[str, Head]) -> Iterator[tuple[str, str]]:
+    """Give what is wrong with the log's end, once all of it was checked."""
+    seen = checked.heads
     for writer in sorted(seen.keys() | heads.keys()):
         if seen.get(writer) != heads.get(writer):
             yield f"writer {writer}", f"its newest event should be {_head(heads.get(writer))}; the log ends with {_head(seen.get(writer))}"

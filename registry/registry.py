@@ -18,7 +18,9 @@ from lastgood.registry import catalogue, history
 from lastgood.registry import materialize as folders
 from lastgood.registry import resolve as refs
 from lastgood.registry import verify as checks
+from lastgood.registry.audit import Piece, check_piece
 from lastgood.registry.blobs import BlobStore, FileStore
+from lastgood.registry.chain import Checked
 from lastgood.registry.content import Content, Record
 from lastgood.registry.database import Database
 from lastgood.registry.errors import ContentMismatchError, InvalidSourceError, ReservedAliasError
@@ -176,6 +178,11 @@ class Registry:
         """Check the log, the tables derived from it, and the stored bytes of one version or of all."""
         digest = None if ref is None else self.resolve(ref).digest
         return checks.verify(self._database.reading, self._blobs, digest)
+
+    def check_log(self, checked: Checked, limit: int) -> Piece:
+        """Check the next events of the log behind those that were found whole; at its end, the end too."""
+        with self._database.reading() as connection:
+            return check_piece(connection, checked, limit)
 
     # Writing
 

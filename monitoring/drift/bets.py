@@ -14,7 +14,7 @@ ratio", Annals of Mathematical Statistics 27, 1956; bets mixed: Robbins, 1970.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,6 +23,7 @@ Array = np.ndarray[Any, Any]
 # Chosen for the fewest rows at half a sigma; the smallest finds what is a tenth beyond the edge, given time.
 SHIFT_BETS: Mapping[float, float] = MappingProxyType({0.1: 0.06, 0.2: 0.1, 0.4: 0.18, 0.8: 0.06})
 SPREAD_BETS: Mapping[float, float] = MappingProxyType({0.12: 0.04, 0.35: 0.06})
+DIRECTIONS: Final = ("up", "down", "wider", "narrower")
 _STEPS = 60  # of bisection
 _FARTHEST = 40.0  # tilt
 _SAME = 1e-9  # variance of a score that is always the same
@@ -35,18 +36,19 @@ class Bets:
     All bets of all features.
 
     Attributes:
-        factors: "bet": what a score (shift bets) or squared score (spread bets) is multiplied with.
-        costs: "feature bet": what is taken off for each row, so that the expectation is at most 1. Larger than any score pays for where a bet is void.
+        factors: "feature bet": what a score (shift bets) or squared score (spread bets) is multiplied with.
+        costs: "feature bet": what is taken off for each row, so that the expectation is at most 1; more than any score pays for
+            where a bet is void.
         stakes: "bet", adding up to 1.
         shifts: How many bets, the first ones, are on scores; the others are on squared scores.
-        squares: "feature": mean and sigma of the squared score in the reference.
+        groups: The bets of each direction.
     """
 
     factors: Array
     costs: Array
     stakes: Array
     shifts: int
-    squares: tuple[Array, Array]
+    groups: Mapping[str, slice]
 
 
 def place_bets(scores: Array, weights: Array, *, tolerated: Array, tolerated_spread: Array) -> Bets:
@@ -59,21 +61,28 @@ def place_bets(scores: Array, weights: Array, *, tolerated: Array, tolerated_spr
         tolerated: "feature", by how many sigma a mean may be off.
         tolerated_spread: "feature", by how many of its own sigma the mean squared score may be off.
     """
-    means = (weights * scores**2).sum(axis=1, keepdims=True)
-    sigmas = np.sqrt(np.maximum((weights * (scores**2 - means) ** 2).sum(axis=1, keepdims=True), _SAME))
-    squares = (scores**2 - means) / sigmas
-    both = [(scores, SHIFT_BETS, tolerated), (squares, SPREAD_BETS, tolerated_spread)]
-    factors, costs, stakes = [], [], []
-    for values, bets, edge in both:
+    mean = (weights * scores**2).sum(axis=1, keepdims=True)
+    sigma = np.sqrt(np.maximum((weights * (scores**2 - mean) ** 2).sum(axis=1, keepdims=True), _SAME))
+    squares = (scores**2 - mean) / sigma
+    one, none = np.ones(len(scores)), np.zeros(len(scores))
+    # What a unit of the bet's value is of a score or squared score, and what of it is fixed.
+    kinds = [(scores, SHIFT_BETS, tolerated, one, none), (squares, SPREAD_BETS, tolerated_spread, 1 / sigma[:, 0], (mean / sigma)[:, 0])]
+    factors: list[Array] = []
+    costs: list[Array] = []
+    stakes: list[float] = []
+    groups = {}
+    names = iter(DIRECTIONS)
+    for values, bets, edge, unit, fixed in kinds:
         for sign in (1.0, -1.0):
             at_edge = _find_tilt(sign * values, weights, edge)
+            groups[next(names)] = slice(len(stakes), len(stakes) + len(bets))
             for distance, stake in bets.items():
-                factors.append(sign * distance)
-                stakes.append(stake)
                 cost = _log_mean(sign * values, weights, at_edge + distance) - _log_mean(sign * values, weights, at_edge)
+                factors.append(sign * distance * unit)
                 # A mean that cannot be as far out as is tolerated has nothing beyond it to bet on.
-                costs.append(np.where(at_edge < _FARTHEST, cost, _VOID))
-    return Bets(np.array(factors), np.stack(costs, axis=1), np.array(stakes), 2 * len(SHIFT_BETS), (means[:, 0], sigmas[:, 0]))
+                costs.append(np.where(at_edge < _FARTHEST, cost + sign * distance * fixed, _VOID))
+                stakes.append(stake)
+    return Bets(np.stack(factors, axis=1), np.stack(costs, axis=1), np.array(stakes), 2 * len(SHIFT_BETS), groups)
 
 
 def _log_mean(values: Array, weights: Array, tilt: Array) -> Array:

@@ -7,34 +7,35 @@ the features depend on each other. An alarm when the average reaches c therefore
 run length a user sets holds for all features, bets and directions together.
 
 Rows are taken `BLOCK` at a time: a block's stake is as many units as it has rows. Values are cut where that can only lower the
-evidence. Beside it runs, for each feature and direction, a CUSUM of one bet: not to alarm, but to say since when.
+evidence.
 
 Source: Shin, Ramdas, Rinaldo, "E-detectors: a nonparametric framework for sequential change detection", The New England Journal
 of Statistics in Data Science 2, 2023: theorem 2.4 (average run length), section 2.3 (mixtures); Shiryaev, "On optimum methods in
 quickest detection problems", Theory of Probability and its Applications 8, 1963; Roberts, "A comparison of some control chart
-procedures", Technometrics 8, 1966; CUSUM: Page, "Continuous inspection schemes", Biometrika 41, 1954.
+procedures", Technometrics 8, 1966.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from lastgood.monitoring.drift.bets import SHIFT_BETS, SPREAD_BETS, Bets
+from lastgood.monitoring.drift.bets import Bets
+from lastgood.monitoring.drift.history import Change, History
 
 Array = np.ndarray[Any, Any]
 BLOCK: Final = 16  # rows
 CHUNK: Final = 16  # blocks taken at once
 CAP: Final = 10.0  # run lengths: evidence above this would only keep an alarm from ending
-DIRECTIONS: Final = ("up", "down", "wider", "narrower")
 _MOST_LOG: Final = 50.0  # of one block's factor
-# The bets whose CUSUM says since when, in the order of DIRECTIONS.
-_TRACKED: Final = (
-    list(SHIFT_BETS).index(0.4),
-    len(SHIFT_BETS) + list(SHIFT_BETS).index(0.4),
-    2 * len(SHIFT_BETS) + list(SPREAD_BETS).index(0.35),
-    2 * len(SHIFT_BETS) + len(SPREAD_BETS) + list(SPREAD_BETS).index(0.35),
-)
-STATE: Final = ("stakes", "sums", "squares", "risen", "begun", "sums_then", "squares_then")
+
+
+class Suspect(NamedTuple):
+    """A feature with evidence of its own, in rows, the group of bets that won most (`Bets.groups`), and where its change began."""
+
+    feature: int
+    evidence: float
+    group: str
+    change: Change
 
 
 class FamilyDetector:
@@ -43,89 +44,77 @@ class FamilyDetector:
 
     Attributes:
         stakes: "feature bet" float64: R of each bet.
-        sums, squares: "feature" float64: sums of scores and of squared scores of all blocks.
-        risen: "feature direction": the CUSUM.
-        begun: "feature direction" int64: after how many blocks its present rise began.
-        sums_then, squares_then: "feature direction": the sums at that time.
+        history: What says since when.
     """
 
     def __init__(self, features: int, bets: Bets, run_length: float) -> None:
         """Begin without rows."""
-        self.blocks = 0
         self._run_length = run_length
         self.stakes = np.zeros((features, len(bets.stakes)))
-        self.sums, self.squares = np.zeros(features), np.zeros(features)
-        shape = (features, len(DIRECTIONS))
-        self.risen, self.begun = np.zeros(shape), np.zeros(shape, np.int64)
-        self.sums_then, self.squares_then = np.zeros(shape), np.zeros(shape)
+        self.history = History(features, BLOCK)
         self.bet(bets)
 
     def bet(self, bets: Bets) -> None:
         """Use other bets from now on; what was won stays."""
         self._bets = bets
-        features = len(self.sums)
+        features = len(self.stakes)
         self._factors = bets.factors.astype(np.float32)
-        mean, sigma = bets.squares
-        costs = BLOCK * bets.costs
-        # The squared score enters as it is; its mean and sigma go into the factor and the cost.
-        self._square_factors = (bets.factors[bets.shifts :] / sigma[:, None]).astype(np.float32)
-        costs[:, bets.shifts :] += BLOCK * bets.factors[bets.shifts :] * (mean / sigma)[:, None]
-        self._costs = costs.astype(np.float32)
+        self._costs = (BLOCK * bets.costs).astype(np.float32)
         self._weights = np.tile(bets.stakes / features, features)
-        with np.errstate(divide="ignore"):
-            self._most = CAP * self._run_length / self._weights
+        self._most = CAP * self._run_length / self._weights
 
-    def add(self, sums: Array, squares: Array) -> Array:
+    def add(self, sums: Array, squares: Array, times: Array) -> Array:
         """
         Take blocks of `BLOCK` rows, at most `CHUNK`.
 
         Args:
             sums: "block feature" sums of scores.
             squares: "block feature" sums of squared scores.
+            times: "block" mean unix seconds.
 
         Returns:
-            The family's evidence after each block, "block" float64; an alarm where it is the run length or more.
+            The family's evidence after each block, "block" float64, in rows; an alarm where it is the run length or more.
         """
+        self.history.add(sums, squares, times)
         count, shifts = len(sums), self._bets.shifts
         logs = np.empty((count, *self.stakes.shape), np.float32)
-        np.multiply(sums[:, :, None], self._factors[:shifts], out=logs[:, :, :shifts], casting="same_kind")
-        np.multiply(squares[:, :, None], self._square_factors, out=logs[:, :, shifts:], casting="same_kind")
+        np.multiply(sums[:, :, None], self._factors[:, :shifts], out=logs[:, :, :shifts], casting="same_kind")
+        np.multiply(squares[:, :, None], self._factors[:, shifts:], out=logs[:, :, shifts:], casting="same_kind")
         logs -= self._costs
         np.minimum(logs, _MOST_LOG, out=logs)
-        self._track(logs[:, :, _TRACKED], sums, squares)
         factors = np.exp(logs, out=logs).reshape(count, -1)
-        stakes, evidence = self.stakes.reshape(-1), np.empty(count)
-        for index in range(count):
-            stakes += BLOCK
-            stakes *= factors[index]
-            np.minimum(stakes, self._most, out=stakes)
-            evidence[index] = stakes @ self._weights
-        return evidence
+        path, last = np.empty(factors.shape), self.stakes.reshape(-1)
+        for number, factor in enumerate(factors):
+            last = np.add(last, BLOCK, out=path[number])
+            last *= factor
+            np.minimum(last, self._most, out=last)
+        self.stakes = last.reshape(self.stakes.shape).copy()
+        return np.asarray(path @ self._weights)
 
-    def weigh(self) -> tuple[Array, Array]:
-        """Give each feature's own evidence, "feature", and that of its directions, "feature direction" by `DIRECTIONS`."""
+    def find_suspects(self, level: float) -> list[Suspect]:
+        """
+        Name the features that moved, the clearest first, at least one.
+
+        Args:
+            level: In rows, as the run length: of what is named, in the long run, at most one in so many rows is named wrongly.
+
+        Source of how many: Wang, Ramdas, "False discovery rate control with e-values", Journal of the Royal Statistical Society B
+        84, 2022: the k largest, where the least of them is at least the number of features over k times the level.
+        """
         won = self.stakes * self._bets.stakes
-        cuts = np.cumsum([0, len(SHIFT_BETS), len(SHIFT_BETS), len(SPREAD_BETS)])
-        return won.sum(axis=1), np.add.reduceat(won, cuts, axis=1)
+        own = won.sum(axis=1)
+        order = np.argsort(-own, kind="stable")
+        enough = np.flatnonzero(own[order] * np.arange(1, len(own) + 1) >= level * len(own))
+        return [self._describe(int(feature), won[feature]) for feature in order[: int(enough[-1]) + 1 if len(enough) else 1]]
+
+    def _describe(self, feature: int, won: Array) -> Suspect:
+        group = max(self._bets.groups, key=lambda name: float(won[self._bets.groups[name]].sum()))
+        bets = self._bets.groups[group]
+        squared = bets.start >= self._bets.shifts
+        factors, costs = self._bets.factors[feature, bets], self._bets.costs[feature, bets]
+        return Suspect(feature, float(won.sum()), group, self.history.find_change(feature, squared=squared, factors=factors, costs=costs))
 
     def restart(self) -> None:
-        """Forget the evidence, and since when."""
+        """Forget the evidence, and what was before now."""
         self.stakes[:] = 0
-        self.risen[:] = 0
-        self.begun[:] = self.blocks
-        self.sums_then[:], self.squares_then[:] = self.sums[:, None], self.squares[:, None]
-
-    def _track(self, logs: Array, sums: Array, squares: Array) -> None:
-        """Move the CUSUMs on: where one has been at 0, its rise begins there."""
-        paths = self.risen + np.cumsum(logs, axis=0, dtype=np.float64)
-        lowest = paths.argmin(axis=0)
-        every = np.arange(len(self.sums))[:, None]
-        least = np.minimum(paths.min(axis=0), 0)
-        fresh = least < 0
-        self.risen = paths[-1] - least
-        own, squared = self.sums + np.cumsum(sums, axis=0, dtype=np.float64), self.squares + np.cumsum(squares, axis=0, dtype=np.float64)
-        self.begun = np.where(fresh, self.blocks + lowest + 1, self.begun)
-        self.sums_then = np.where(fresh, own[lowest, every], self.sums_then)
-        self.squares_then = np.where(fresh, squared[lowest, every], self.squares_then)
-        self.sums, self.squares = own[-1], squared[-1]
-        self.blocks += len(sums)
+        self.history.forget()

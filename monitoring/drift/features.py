@@ -200,8 +200,12 @@ def find_confidence(scores: Array, *, normal: bool) -> Array:
         return np.asarray(1 / np.exp(scores - largest[:, None]).sum(axis=1), np.float32)
 
 
+def _flatten(array: Array) -> Array:
+    return array.reshape(len(array), math.prod(array.shape[1:]))  # -1 could not be told for no rows
+
+
 def _fill_elements(part: Part, array: Array, out: Array) -> None:
-    flat = array.reshape(len(array), -1)
+    flat = _flatten(array)
     width = flat.shape[1]
     out[:, :width] = flat
     if part.missing:
@@ -214,7 +218,7 @@ def _fill_missing(flat: Array, out: Array) -> None:
 
 
 def _fill_summary(part: Part, array: Array, out: Array) -> None:
-    flat = array.reshape(len(array), -1).astype(np.float32, copy=False)
+    flat = _flatten(array).astype(np.float32, copy=False)
     if not flat.shape[1]:
         out[:] = np.nan
         return
@@ -229,7 +233,7 @@ def _fill_summary(part: Part, array: Array, out: Array) -> None:
 
 def _fill_text(part: Part, array: Array, out: Array) -> None:
     del part
-    texts: Sequence[list[Any]] = array.reshape(len(array), -1).tolist()
+    texts: Sequence[list[Any]] = _flatten(array).tolist()
     for row, own in enumerate(texts):
         words = [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in own]
         out[row] = (sum(map(len, words)), sum(len(text.split()) for text in words))

@@ -10,7 +10,7 @@ there is no rhythm says so (``rhythm="none"``) and need not wait.
 """
 
 import hashlib
-from base64 import b64decode, b64encode
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
@@ -19,18 +19,19 @@ import numpy as np
 
 from lastgood.errors import ConfigurationError
 from lastgood.monitoring.drift.bets import Bets, place_bets
-from lastgood.monitoring.drift.detector import BLOCK, CHUNK, DIRECTIONS, STATE, FamilyDetector
+from lastgood.monitoring.drift.detector import BLOCK, CHUNK, FamilyDetector, Suspect
 from lastgood.monitoring.drift.errors import ProfileDamagedError
 from lastgood.monitoring.drift.estimate import AccuracyEstimator
 from lastgood.monitoring.drift.features import Array
+from lastgood.monitoring.drift.history import pack, unpack
 from lastgood.monitoring.drift.profile import Profile
 from lastgood.monitoring.drift.report import DriftReport, Moved, State
-from lastgood.monitoring.drift.rhythm import TERMS, RhythmSums, expand, follow
+from lastgood.monitoring.drift.rhythm import LEAST_ROWS, TERMS, Rhythm, RhythmSums, expand
 
 FORMAT: Final = "lastgood/drift-state/1"
 UNKNOWN_RHYTHM: Final = 1.5  # sigma
+_SPREAD_MARGIN: Final = 1.5
 CLEARED: Final = 0.01  # run lengths: an alarm ends below
-_LEAST_LEARNT: Final = 48 * BLOCK  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +93,8 @@ class DriftMonitor:
         self._acknowledged = False
         self._evidence = 0.0
         self._last_time: float | None = None
-        self._raised_at: float | None = None
+        self.raised_at: float | None = None
         self._recovered_at: float | None = None
-        # Times of blocks long ago, ever sparser, to name when a change began.
-        self._marks: list[tuple[int, float]] = []
 
     def observe(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], times: float | Array) -> None:
         """
@@ -138,18 +137,18 @@ class DriftMonitor:
     def report(self) -> DriftReport:
         """Say what was found so far."""
         detector, run_length = self._detector, self.settings.run_length
-        moved = self._list_moved() if self._state == "raised" else ()
-        since_rows = moved[0].rows if moved else None
+        suspects = detector.find_suspects(CLEARED * run_length) if self._state == "raised" else []
+        moved = tuple(self._describe(own) for own in suspects)
         return DriftReport(
             state=self._state,
             evidence=self._evidence / run_length,
             run_length=run_length,
-            rows=detector.blocks * BLOCK + self._open_rows,
+            rows=detector.history.blocks * BLOCK + self._open_rows,
             learning=self._learning is not None,
             acknowledged=self._acknowledged,
-            since=None if since_rows is None else self._find_time(detector.blocks - since_rows // BLOCK),
-            since_rows=since_rows,
-            raised_at=self._raised_at,
+            since=suspects[0].change.time if suspects else None,
+            since_rows=moved[0].rows if moved else None,
+            raised_at=self.raised_at,
             recovered_at=self._recovered_at,
             moved=moved,
             accuracy=None if self._estimator is None else self._estimator.estimate(),
@@ -173,17 +172,16 @@ class DriftMonitor:
             "format": FORMAT,
             "profile": self._fingerprint(),
             "settings": asdict(self.settings),
-            "blocks": self._detector.blocks,
-            "detector": {name: _pack(getattr(self._detector, name)) for name in STATE},
-            "open": {"sums": _pack(self._open), "times": self._open_times, "rows": self._open_rows},
+            "stakes": pack(self._detector.stakes),
+            "history": self._detector.history.to_json(),
+            "open": {"sums": pack(self._open), "times": self._open_times, "rows": self._open_rows},
             "state": self._state,
             "acknowledged": self._acknowledged,
             "evidence": self._evidence,
-            "times": [self._last_time, self._raised_at, self._recovered_at],
-            "marks": [list(mark) for mark in self._marks],
-            "learnt": None if self._learnt_from is None or self._rhythm is None else [self._learnt_from, *map(_pack, self._rhythm)],
+            "times": [self._last_time, self.raised_at, self._recovered_at],
+            "learnt": None if self._learnt_from is None or self._rhythm is None else [self._learnt_from, *map(pack, self._rhythm)],
             "learning": None if learning is None else learning.to_json(),
-            "confidence": None if self._estimator is None else _pack(self._estimator.counts),
+            "confidence": None if self._estimator is None else pack(self._estimator.counts),
         }
 
     @classmethod
@@ -209,15 +207,13 @@ class DriftMonitor:
     def _restore(self, value: Mapping[str, Any]) -> None:
         if value["format"] != FORMAT or value["profile"] != self._fingerprint():
             raise ProfileDamagedError(f"The state is of format {value['format']!r} and profile {value['profile']!r}, not of this one.")
-        self._detector.blocks = int(value["blocks"])
-        for name in STATE:
-            setattr(self._detector, name, _unpack(value["detector"][name], getattr(self._detector, name)))
-        self._open = _unpack(value["open"]["sums"], self._open)
+        self._detector.stakes = unpack(value["stakes"], self._detector.stakes)
+        self._detector.history.restore(value["history"])
+        self._open = unpack(value["open"]["sums"], self._open)
         self._open_times, self._open_rows = float(value["open"]["times"]), int(value["open"]["rows"])
         self._state, self._acknowledged = value["state"], bool(value["acknowledged"])
         self._evidence = float(value["evidence"])
-        self._last_time, self._raised_at, self._recovered_at = value["times"]
-        self._marks = [(int(blocks), float(time)) for blocks, time in value["marks"]]
+        self._last_time, self.raised_at, self._recovered_at = value["times"]
         if value["learning"] is None:
             self._learning = None
         elif self._learning is not None:
@@ -225,9 +221,9 @@ class DriftMonitor:
         if value["learnt"] is not None:
             self._learnt_from = int(value["learnt"][0])
             like = np.zeros((TERMS, self._features))
-            self._rhythm = (_unpack(value["learnt"][1], like), _unpack(value["learnt"][2], like))
+            self._rhythm = Rhythm(unpack(value["learnt"][1], like), unpack(value["learnt"][2], like))
         if self._estimator is not None and value["confidence"] is not None:
-            self._estimator.counts = _unpack(value["confidence"], self._estimator.counts)
+            self._estimator.counts = unpack(value["confidence"], self._estimator.counts)
         self._detector.bet(self._place_bets())
 
     def _place_bets(self) -> Bets:
@@ -240,8 +236,9 @@ class DriftMonitor:
         if self._learning is not None:
             tolerated = max(tolerated, UNKNOWN_RHYTHM)
         edge = np.full(self._features, tolerated)
-        # A squared score's own unit is larger; a mean that is off by what is tolerated moves it too.
-        return place_bets(self.profile.scores, self.profile.weights, tolerated=edge, tolerated_spread=edge + edge**2)
+        # A mean that is off by what is tolerated moves the squared score too, and a variance is harder to know by the hour.
+        spread = (edge + edge**2) * (1.0 if self._rhythm is None else _SPREAD_MARGIN)
+        return place_bets(self.profile.scores, self.profile.weights, tolerated=edge, tolerated_spread=spread)
 
     def _leave_open(self, scores: Array, moments: Array) -> None:
         self._open[0] += scores.sum(axis=0)
@@ -254,15 +251,13 @@ class DriftMonitor:
         if self._learning is not None:
             self._learning.add(when, sums, squares, BLOCK)
         if self._rhythm is not None:
-            means, sigmas = follow(expand(when), *self._rhythm, few=self.profile.few)
+            means, sigmas = self._rhythm.follow(expand(when), few=self.profile.few)
             squares = (squares - 2 * means * sums + BLOCK * means**2) / sigmas**2
             sums = (sums - BLOCK * means) / sigmas
-        before = self._detector.blocks
-        evidence = self._detector.add(sums, squares)
+        evidence = self._detector.add(sums, squares, when)
         self._evidence = float(evidence[-1])
-        self._mark(before, when)
         self._judge(evidence, when)
-        if self._learning is not None and self._learning.is_enough(days=self.settings.learning_days, rows=_LEAST_LEARNT):
+        if self._learning is not None and self._learning.is_enough(days=self.settings.learning_days, rows=LEAST_ROWS):
             self._adopt(self._learning)
 
     def _judge(self, evidence: Array, when: Array) -> None:
@@ -274,7 +269,7 @@ class DriftMonitor:
         for own, time in zip(evidence, when, strict=True):
             if self._state != "raised" and own >= run_length:
                 self._state, self._acknowledged = "raised", False
-                self._raised_at, self._recovered_at = float(time), None
+                self.raised_at, self._recovered_at = float(time), None
             elif self._state == "raised" and own < CLEARED * run_length:
                 self._end_alarm(float(time))
                 self._detector.restart()
@@ -284,58 +279,22 @@ class DriftMonitor:
 
     def _adopt(self, sums: RhythmSums) -> None:
         """Use the learnt rhythm, relative to the learnt days as a whole, so that days that are off as a whole stay visible."""
-        firsts, seconds = sums.solve()
-        mean, square = sums.firsts[0] / sums.rows, sums.seconds[0] / sums.rows
-        spread = np.maximum(square - mean**2, 1e-6)
-        waves = expand(np.linspace(0, 86_400, 97)[:-1])
-        variances = np.maximum(waves @ seconds - (waves @ firsts) ** 2, 0) / spread
-        firsts[0] -= mean
-        # The mean square that gives this variance about the centred mean, as waves again.
-        seconds = np.linalg.lstsq(waves, variances + (waves @ firsts) ** 2, rcond=None)[0]
-        self._rhythm, self._learnt_from, self._learning = (firsts, seconds), sums.rows, None
+        mean = sums.firsts[0] / sums.rows
+        self._rhythm, self._learnt_from = sums.solve().centre(mean, sums.seconds[0] / sums.rows - mean**2), sums.rows
+        self._learning = None
         self._detector.restart()
         self._detector.bet(self._place_bets())
 
-    def _list_moved(self) -> tuple[Moved, ...]:
-        """
-        Give the features that moved, the clearest first.
-
-        Source of how many are named: Wang, Ramdas, "False discovery rate control with e-values", Journal of the Royal
-        Statistical Society B 84, 2022: the k largest, where the least of them is at least features / k times the level.
-        """
-        detector, run_length = self._detector, self.settings.run_length
-        own, by_direction = detector.weigh()
-        order = np.argsort(-own, kind="stable")
-        enough = own[order] * np.arange(1, self._features + 1) >= CLEARED * run_length * self._features
-        count = max(1, int(np.flatnonzero(enough)[-1]) + 1 if enough.any() else 1)
-        found = []
-        for feature in order[:count]:
-            way = int(by_direction[feature].argmax())
-            blocks = max(1, detector.blocks - int(detector.begun[feature, way]))
-            rows = blocks * BLOCK
-            mean = (detector.sums[feature] - detector.sums_then[feature, way]) / rows
-            square = (detector.squares[feature] - detector.squares_then[feature, way]) / rows
-            spread = np.sqrt(max(square - mean**2, 0.0))
-            name, evidence = self.profile.plan.names[feature], float(own[feature]) / run_length
-            found.append(Moved(name, DIRECTIONS[way], float(mean), float(spread), rows, evidence))
-        return tuple(found)
-
-    def _mark(self, before: int, when: Array) -> None:
-        """Keep the time of some blocks: every one of late, one in two of those before, and so on."""
-        self._marks.append((before, float(when[0])))
-        if len(self._marks) > 512:
-            self._marks = self._marks[:256:2] + self._marks[256:]
-
-    def _find_time(self, block: int) -> float | None:
-        return next((time for blocks, time in reversed(self._marks) if blocks <= block), self._marks[0][1] if self._marks else None)
+    def _describe(self, suspect: Suspect) -> Moved:
+        change = suspect.change
+        return Moved(
+            feature=self.profile.plan.names[suspect.feature],
+            direction=suspect.group,
+            sigma=change.mean,
+            spread=math.sqrt(max(change.square - change.mean**2, 0.0)),
+            rows=(self._detector.history.blocks - change.block) * BLOCK,
+            evidence=suspect.evidence / self.settings.run_length,
+        )
 
     def _fingerprint(self) -> str:
         return hashlib.sha256(self.profile.to_bytes()).hexdigest()
-
-
-def _pack(array: Array) -> str:
-    return b64encode(np.ascontiguousarray(array).tobytes()).decode()
-
-
-def _unpack(text: str, like: Array) -> Array:
-    return np.frombuffer(b64decode(text), like.dtype).reshape(like.shape).copy()

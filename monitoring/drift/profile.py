@@ -7,8 +7,8 @@ An NPZ file of plain arrays, never pickled; the same arrays give the same bytes:
     middles      "feature" float32: the middle of each feature's cells
     sigmas       "feature" float32: robust sigma, of which eight reach to the outermost cells
     counts       "feature cell" uint32: rows of the reference in each cell; the first cell is for missing values
-    firsts       "term feature" float64: daily rhythm of the mean score; no rows where the reference has no times
-    seconds      "term feature" float64: the same of the squared score
+    means        "term feature" float64: daily rhythm of the mean score; no rows where the reference has too few times
+    variances    "term feature" float64: the same of the score's variance
     edges        "bin - 1" float64: confidences between the bins of the calibration; absent where no answer is a class
     calibrated   "2 bin" uint32: labelled rows in each bin, and how many of them were right
 
@@ -19,7 +19,7 @@ fill the memory), sizes that do not fit together, more than `MOST_FEATURES` feat
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -30,8 +30,8 @@ import rfc8785
 from lastgood.monitoring.drift.errors import ProfileDamagedError, RowsMismatchError
 from lastgood.monitoring.drift.estimate import Calibration, calibrate
 from lastgood.monitoring.drift.features import FeaturePlan, Part, find_confidence, plan_features
-from lastgood.monitoring.drift.rhythm import TERMS, RhythmSums, has_few_values
-from lastgood.monitoring.drift.scores import CELLS, REACH, Array, Cells, count_cells, find_cells, score_cells, weigh_cells
+from lastgood.monitoring.drift.rhythm import TERMS, Rhythm, fit_rhythm, has_few_values
+from lastgood.monitoring.drift.scores import CELLS, PER_SIGMA, Array, Cells, count_cells, find_cells, score_cells, weigh_cells
 
 FORMAT: Final = "lastgood/drift/1"
 MOST_FEATURES: Final = 4096
@@ -50,7 +50,7 @@ class Profile:
         middles: "feature" float32.
         sigmas: "feature" float32.
         counts: "feature cell" uint32.
-        rhythm: "term feature" float64 of the mean and of the mean square of scores; None where no times were known.
+        rhythm: What scores are by the hour; None where no times were known, or too few.
         calibration: From confidence to correctness; None where no output has classes or no labels were known.
     """
 
@@ -59,7 +59,7 @@ class Profile:
     middles: Array
     sigmas: Array
     counts: Array
-    rhythm: tuple[Array, Array] | None = None
+    rhythm: Rhythm | None = None
     calibration: Calibration | None = None
 
     @cached_property
@@ -84,21 +84,21 @@ class Profile:
 
     def edges(self, feature: int) -> Array:
         """Give the edges between the cells of a feature's values, "edge" float64 ascending, in the feature's own unit."""
-        places = np.linspace(-REACH, REACH, CELLS - 1)
-        return np.asarray(self.middles[feature] + places * float(self.sigmas[feature]), np.float64)
+        places = np.arange(CELLS - 2) - (CELLS - 3) / 2
+        return np.asarray(self.middles[feature] + places / PER_SIGMA * float(self.sigmas[feature]), np.float64)
 
     def to_bytes(self) -> bytes:
         """Give the file's bytes; the same profile gives the same."""
         header: dict[str, Any] = {"format": FORMAT, "rows": self.rows, "parts": [part.to_json() for part in self.plan.parts]}
         empty = np.zeros((0, len(self.middles)))
-        firsts, seconds = (empty, empty) if self.rhythm is None else self.rhythm
+        means, variances = self.rhythm or (empty, empty)
         arrays: dict[str, Array] = {
             "header": np.frombuffer(rfc8785.dumps(header), np.uint8),
             "middles": self.middles,
             "sigmas": self.sigmas,
             "counts": self.counts,
-            "firsts": firsts,
-            "seconds": seconds,
+            "means": means,
+            "variances": variances,
         }
         if self.calibration is not None:
             arrays |= {"edges": self.calibration.edges, "calibrated": np.stack((self.calibration.rows, self.calibration.right))}
@@ -153,13 +153,8 @@ def make_profile(
         return profile
     if np.shape(times) != (len(features),) or not np.isfinite(times).all():
         raise RowsMismatchError(f"There are times of shape {np.shape(times)} for {len(features)} rows; expected one finite number each.")
-    scores = profile.scores.ravel()[located]
-    sums = RhythmSums(len(middles))
-    sums.add(np.asarray(times, np.float64), scores, scores**2)
-    if not sums.is_enough(days=20 / 24, rows=10 * TERMS):
-        return profile
-    firsts, seconds = sums.solve()
-    return Profile(plan, profile.rows, middles, sigmas, counts, (np.round(firsts, _DIGITS), np.round(seconds, _DIGITS)), calibration)
+    rhythm = fit_rhythm(np.asarray(times, np.float64), profile.scores.ravel()[located])
+    return profile if rhythm is None else replace(profile, rhythm=Rhythm(*(np.round(own, _DIGITS) for own in rhythm)))
 
 
 def calibrate_answers(plan: FeaturePlan, outputs: Mapping[str, Array], labels: Array, *, independent: float = 1.0) -> Calibration | None:
@@ -198,13 +193,13 @@ def _check(arrays: dict[str, Any]) -> Profile:
     size, rows = len(plan.names), header["rows"]
     if not 0 < size <= MOST_FEATURES or not isinstance(rows, int) or rows < 1:
         raise ValueError(f"there are {size} features and {rows!r} rows; expected 1 to {MOST_FEATURES}, and one row or more")
-    terms = len(arrays["firsts"])
+    terms = len(arrays["means"])
     wanted = {
         "middles": ((size,), np.float32),
         "sigmas": ((size,), np.float32),
         "counts": ((size, CELLS), np.uint32),
-        "firsts": ((terms, size), np.float64),
-        "seconds": ((terms, size), np.float64),
+        "means": ((terms, size), np.float64),
+        "variances": ((terms, size), np.float64),
     }
     for name, (shape, kind) in wanted.items():
         own = arrays[name]
@@ -213,5 +208,5 @@ def _check(arrays: dict[str, Any]) -> Profile:
     if terms not in {0, TERMS} or not (arrays["sigmas"] > 0).all():
         raise ValueError(f"the rhythm has {terms} terms, or a sigma is not above 0")
     calibration = Calibration.check(arrays["edges"], arrays["calibrated"]) if "edges" in arrays else None
-    rhythm = (arrays["firsts"], arrays["seconds"]) if terms else None
+    rhythm = Rhythm(arrays["means"], arrays["variances"]) if terms else None
     return Profile(plan, rows, arrays["middles"], arrays["sigmas"], arrays["counts"], rhythm, calibration)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from lastgood.monitoring.drift.estimate import AccuracyEstimate
 
 State = Literal["quiet", "raised", "recovered"]
-Direction = Literal["up", "down", "wider", "narrower"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +16,7 @@ class Moved:
 
     Attributes:
         feature: Its name, such as ``in/payment[3]`` or ``out/probabilities answers 1``.
-        direction: Where its mean went, or what its spread became.
+        direction: Where its mean went ("up", "down"), or what its spread became ("wider", "narrower").
         sigma: By how many of the reference's sigma the mean is off since then; below 0 is down.
         spread: How many times as wide as the reference it is since then.
         rows: Rows since the change, to the nearest block.
@@ -25,7 +24,7 @@ class Moved:
     """
 
     feature: str
-    direction: Direction
+    direction: str
     sigma: float
     spread: float
     rows: int

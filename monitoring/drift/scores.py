@@ -27,7 +27,7 @@ REACH = 8.0  # robust sigma between the middle and the outermost cells
 CONTAMINATION = 0.005
 MOST = 10.0
 _LEAST_SIGMA = 0.1  # of unscaled scores: what happens in less than about one row of a thousand is no unit to measure by
-_PER_SIGMA = (CELLS - 2) / 2 / REACH
+PER_SIGMA = (CELLS - 2) / 2 / REACH  # cells
 _IQR = 1.349  # of a standard normal variable
 _MIDDLE = 1 + (CELLS - 2) / 2 + 0.5
 
@@ -61,9 +61,9 @@ class Cells:
     def __init__(self, middles: Array, sigmas: Array) -> None:
         """Take middles and robust sigma, "feature" float32."""
         with np.errstate(over="ignore"):
-            self._factor = np.minimum(np.float64(_PER_SIGMA) / sigmas, 3e38).astype(np.float32)
+            self._factor = np.minimum(np.float64(PER_SIGMA) / sigmas, 3e38).astype(np.float32)
         self._middles = middles
-        self._starts = np.arange(len(middles)) * CELLS
+        self._starts = (np.arange(len(middles)) * CELLS).astype(np.float32)
 
     def locate(self, features: Array) -> Array:
         """
@@ -80,9 +80,10 @@ class Cells:
         np.maximum(places, 1, out=places)
         np.minimum(places, CELLS - 1, out=places)
         np.fmax(places, MISSING, out=places)  # the larger number, and NaN is none
-        found = places.astype(np.intp)
-        found += self._starts
-        return found
+        # Added as floats, which hold integers up to 2^24: twice as fast.
+        np.floor(places, out=places)
+        places += self._starts
+        return places.astype(np.intp)
 
 
 def count_cells(cells: Array, features: int) -> Array:

@@ -42,11 +42,11 @@ ALERTS = Metric("lastgood_alerts_total", "counter", "Alerts received, by what wa
 FROZEN = Metric("lastgood_frozen", "gauge", "Whether the model takes no release until a person unfreezes it.", ("model",))
 PAGES = Metric("lastgood_pages_total", "counter", "Times a person was needed: bad, and nothing to go back to; or frozen.", ("model",))
 FREE = Metric("lastgood_home_free_bytes", "gauge", "Room where the gateway writes its journal and the registry its files.", ())
+CHAIN_BROKEN = Metric("lastgood_event_chain_broken", "gauge", "Whether the registry's event chain is not what was written.", ())
 UNRECORDED = Metric("lastgood_unrecorded_decisions", "gauge", "Withdrawals in the local journal that the shared record lacks.", ())
 # The label ``state`` of ROLLOUT_STATE, in the order a rollout goes through them.
 STATES = ("staged", "shadow", "canary", "soaking", "stable", "withdrawn")
 BUILD_INFO = Metric("lastgood_build_info", "gauge", "1, with the release of lastgood that the gateway runs.", ("release",))
-CHAIN_BROKEN = Metric("lastgood_event_chain_broken", "gauge", "Whether the registry's event chain is not what was written.", ())
 
 # What is known of answers only afterwards: from labels, from the prediction log, and from the process that reads both.
 LABELLED = Metric("lastgood_labelled_total", "counter", "Answers whose label has come.", (*_ROLE, "slice"))
@@ -56,6 +56,9 @@ DRIFT_EVIDENCE = Metric("lastgood_drift_log_evidence", "gauge", "Natural logarit
 DRIFT_THRESHOLD = Metric("lastgood_drift_threshold_log", "gauge", "Natural logarithm of the evidence that calls it drift.", ("model",))
 DRIFT_MEANING = Metric("lastgood_drift_meaning", "gauge", "1 for what the drift means.", ("model", "meaning"))
 MEANINGS = ("none", "retrain", "suspect")  # the label ``meaning`` of DRIFT_MEANING
+ESTIMATED_ACCURACY = Metric(
+    "lastgood_estimated_accuracy_ratio", "gauge", "Accuracy guessed from confidence, without labels: blind to a changed meaning.", _VERSION
+)
 OBSERVER_UP = Metric("lastgood_observer_up", "gauge", "Whether the process that logs predictions and looks for drift takes them.", ())
 OBSERVER_DROPPED = Metric("lastgood_observer_dropped_total", "counter", "Predictions the observer was too slow to take.", ("model",))
 PREDICTION_LOG_FAILURES = Metric(
@@ -89,17 +92,18 @@ OF_EVERY_GATEWAY: tuple[Metric, ...] = (
     PAGES,
     FREE,
     UNRECORDED,
+    CHAIN_BROKEN,
     BUILD_INFO,
 )
 # What it exports beside where it logs predictions.
 OF_PREDICTIONS: tuple[Metric, ...] = (
-    CHAIN_BROKEN,
     LABELLED,
     LABELLED_CORRECT,
     ACCURACY_FLOOR,
     DRIFT_EVIDENCE,
     DRIFT_THRESHOLD,
     DRIFT_MEANING,
+    ESTIMATED_ACCURACY,
     OBSERVER_UP,
     OBSERVER_DROPPED,
     PREDICTION_LOG_FAILURES,

@@ -19,6 +19,7 @@ from lastgood.errors import ConfigurationError, ConflictError, LastgoodError, No
 from lastgood.serving.backends.choice import make_backend
 from lastgood.serving.backends.replica import Need
 from lastgood.serving.gateway.alerts import Alert, Ruling, rule, to_payload
+from lastgood.serving.gateway.auditor import Auditor
 from lastgood.serving.gateway.book import Book, Held
 from lastgood.serving.gateway.comparisons import Comparisons
 from lastgood.serving.gateway.installer import Installer
@@ -54,7 +55,7 @@ class Conductor:
         self.book = Book()
         self.record = SharedRecord(settings)
         self.plane = plane
-        self.observation = Observation(settings, self.book)
+        self.observation = Observation(settings, self.book, self.record)
         self._journal = Journal(folder / "withdrawals.jsonl")
         self.shelf = Shelf(
             self.record,
@@ -72,13 +73,15 @@ class Conductor:
         )
         self._comparisons = Comparisons(self.book, self.record, self.shelf, self._stages, self.withdrawals)
         self._watch = Watch(self.book, self.shelf, self.record, self._installer, self.withdrawals, self._stages.go_on)
+        self.auditor = Auditor(self.record, folder / "checked.json")
         self._installer.on_bad = self._watch.on_bad
         self.shelf.on_death = self._watch.on_death
         self.shelf.on_up = self.observation.watch
         self.shelf.on_down = self.observation.forget
         self.observation.look = self._watch.look
+        self.observation.drifts.advance = self._stages.go_on
         plane.on_labels = self.observation.take_labels
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Read the shared record, apply the journal, and bring up every version that must serve; then drive."""
@@ -94,14 +97,15 @@ class Conductor:
             raise
         await asyncio.gather(*(self._bring_back(held) for held in self.book.held.values()))
         self.withdrawals.record_journal()
-        self._watching = asyncio.create_task(self._watch.run())
+        self._watching = [asyncio.create_task(self._watch.run()), asyncio.create_task(self.auditor.run())]
 
     async def close(self) -> None:
         """Stop driving, write what is decided and not yet recorded, and stop every replica."""
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in self._watching:
+            task.cancel()
+        for task in self._watching:
             with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+                await task
         await self.book.close(seconds=5)  # what is still unwritten after this is in the journal
         await self.shelf.close()
         await self.observation.close()

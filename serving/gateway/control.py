@@ -154,7 +154,9 @@ class ControlPlane:
         known = observation.models.get(model)
         if known is None:
             raise NotFoundError(f"Nothing is known of the answers of {model!r}: no version of it has been up since the gateway began.")
-        return json_response({"model": model, **describe_quality(known, dropped=observation.feed.dropped[model])})
+        drift = observation.drifts.models.get(model)
+        found = describe_quality(known, drift, floor=observation.floor(model), dropped=observation.feed.dropped[model])
+        return json_response({"model": model, **found})
 
     def _describe(self, model: str, status: int = 200) -> Response:
         return json_response(describe(self._book, self._conductor.shelf, self._book.known(model)), status)

@@ -11,11 +11,13 @@ import structlog
 from lastgood.monitoring.judge.paired import PairCounts, Pairs
 from lastgood.monitoring.predictions.settings import PredictionSettings, read_predictions
 from lastgood.serving.gateway.book import Book, Held
+from lastgood.serving.gateway.drifts import Drifts
 from lastgood.serving.gateway.feed import Feed
 from lastgood.serving.gateway.observer import ObserverProcess
 from lastgood.serving.gateway.pool import ReplicaPool
-from lastgood.serving.observer.wire import Counted, Drifted, Kept, Labelled, News, Paired, Profiled, Watched
-from lastgood.settings import PROJECT_FILE, ModelSettings, Settings
+from lastgood.serving.gateway.record import SharedRecord
+from lastgood.serving.observer.wire import Counted, Kept, Labelled, News, Paired, Profiled, Watched
+from lastgood.settings import PROJECT_FILE, Settings
 
 log = structlog.get_logger()
 Series = tuple[str, str, str]  # version, role, slice
@@ -26,10 +28,8 @@ class Known:
     """What is known of one model's answers, since the gateway began."""
 
     settings: PredictionSettings
-    floor: float | None
     labelled: Counter[Series] = field(default_factory=Counter)
     correct: Counter[Series] = field(default_factory=Counter)
-    drifted: dict[int, Drifted] = field(default_factory=dict)  # by version, as last told
     kept: Kept | None = None
     failures: int = 0  # rows that could not be logged, of observers that died too
     unknown: int = 0
@@ -39,7 +39,7 @@ class Known:
 class Observation:
     """Owns the observer; belongs to the gateway's event loop."""
 
-    def __init__(self, settings: Settings, book: Book) -> None:
+    def __init__(self, settings: Settings, book: Book, record: SharedRecord) -> None:
         """
         Prepare; `start` starts the observer.
 
@@ -53,6 +53,8 @@ class Observation:
         self._profiles: dict[tuple[str, int], bytes] = {}
         self.process = ObserverProcess(settings.home, settings.project, on_news=self._hear, introduce=self._introduce)
         self.feed = Feed(self.process)
+        self.drifts = Drifts(book, record)
+        self._closing = False
         self.look: Any = None  # `lastgood.serving.gateway.watch.Watch.look`, once there is one
 
     def start(self) -> None:
@@ -60,7 +62,8 @@ class Observation:
         self.process.start()
 
     async def close(self) -> None:
-        """Let it write what it holds."""
+        """Let it write what it holds; what it still finds decides nothing any more."""
+        self._closing = True
         await self.process.close()
 
     def watch(self, pool: ReplicaPool) -> None:
@@ -68,9 +71,7 @@ class Observation:
         model = pool.model
         if model not in self.models:
             settings = self._own.get(model, PredictionSettings())
-            gate = self._settings.models.get(model, ModelSettings()).gate
-            floor = settings.accuracy_floor if settings.accuracy_floor is not None else gate.get("accuracy_floor")
-            self.models[model] = Known(settings, floor if isinstance(floor, float) else None)
+            self.models[model] = Known(settings)
             self.feed.watch(model, settings)
             self.process.tell(Watched(model, settings.model_dump(mode="json")))
         if pool.content.drift is not None and self.models[model].settings.drift:
@@ -80,10 +81,16 @@ class Observation:
     def forget(self, pool: ReplicaPool) -> None:
         """Observe a version no more: what it was told of it need not be told to another observer."""
         self._profiles.pop((pool.model, pool.number), None)
+        self.drifts.forget(pool.model, pool.number)
 
     def take_labels(self, model: str, ids: Sequence[str], labels: Sequence[int], now: float) -> bool:
         """Hand labels to the observer; say whether it takes any now."""
         return self.process.tell(Labelled(model, now, list(ids), list(labels)))
+
+    def floor(self, model: str) -> float | None:
+        """Give what a model's labelled accuracy must not fall below, as its last rollout was asked for."""
+        held = self._book.held.get(model)
+        return held.state.rollout.policy.accuracy_floor if held is not None and held.state.rollout is not None else None
 
     def _introduce(self) -> Iterator[msgspec.Struct]:
         for model, known in self.models.items():
@@ -101,14 +108,14 @@ class Observation:
         for paired in news.paired:
             if (held := self._pair(paired)) is not None:
                 changed[paired.model] = held
-        for drifted in news.drifted:
-            if (known := self.models.get(drifted.model)) is not None:
-                known.drifted[drifted.version] = drifted
+        for drifted in news.drifted if not self._closing else ():
+            self.drifts.hear(drifted)
         for kept in news.kept:
             self._keep(kept)
-        for held in changed.values():
-            self.look(held)
-        self._book.tell()
+        if not self._closing:
+            for held in changed.values():
+                self.look(held)
+            self._book.tell()
 
     def _count(self, counted: Counted) -> Held | None:
         known = self.models.get(counted.model)

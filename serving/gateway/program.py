@@ -41,7 +41,7 @@ class Gateway:
         metrics = CollectorRegistry()
         metrics.register(self.plane.collector)
         metrics.register(RolloutCollector(self.conductor, settings.home))
-        metrics.register(QualityCollector(self.conductor.observation))
+        metrics.register(QualityCollector(self.conductor.observation, self.conductor.book))
         control = ControlPlane(self.conductor, metrics, registry_id=settings.registry_id, token=token)
         self.control = Server(control.router, settings.host, settings.port_control)
 

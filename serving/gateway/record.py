@@ -15,6 +15,8 @@ from typing import Any, Final, Literal, TypeVar, cast
 import structlog
 
 from lastgood.errors import LastgoodError
+from lastgood.registry.audit import Piece
+from lastgood.registry.chain import Checked
 from lastgood.registry.content import Content
 from lastgood.registry.registry import Registry
 from lastgood.registry.transaction import Transaction
@@ -114,6 +116,11 @@ class SharedRecord:
             return content
 
         return await asyncio.get_running_loop().run_in_executor(self._copier, copy)
+
+    async def check_log(self, checked: Checked, limit: int) -> Piece:
+        """Check the next events of the log, in the thread that copies: nothing that is decided waits for it."""
+        registry = cast("Registry", self._registry)
+        return await asyncio.get_running_loop().run_in_executor(self._copier, registry.check_log, checked, limit)
 
     async def append(self, model: str, notes: list[Note]) -> None:
         """Write events that change no state."""

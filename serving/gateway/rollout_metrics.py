@@ -38,6 +38,10 @@ class RolloutCollector(Collector):
         unrecorded = gauge(names.UNRECORDED)
         unrecorded.add_metric((), float(self._conductor.withdrawals.unrecorded))
         yield unrecorded
+        broken = gauge(names.CHAIN_BROKEN)
+        if self._conductor.auditor.broken is not None:
+            broken.add_metric((), float(self._conductor.auditor.broken))
+        yield broken
         build = gauge(names.BUILD_INFO)
         build.add_metric((__version__,), 1.0)
         yield build

@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 
 from lastgood.errors import LastgoodError
+from lastgood.monitoring.drift.meaning import read_sighting
 from lastgood.monitoring.drift.monitor import DriftMonitor, DriftSettings
 from lastgood.monitoring.drift.profile import Profile
 from lastgood.monitoring.predictions.settings import PredictionSettings
@@ -97,7 +98,10 @@ class DriftDesk:
             if (fresh := (report.rows, report.state)) != own.told:
                 own.told = fresh
                 evidence = math.log(max(report.evidence * report.run_length, 1e-300))
-                found.append(Drifted(self._model, version, evidence, math.log(report.run_length), report.rows, report.to_json()))
+                seen = read_sighting(report)
+                sighting = (seen.inputs_moved, seen.outputs_moved, seen.accuracy_fell)
+                threshold = math.log(report.run_length)
+                found.append(Drifted(self._model, version, evidence, threshold, report.rows, sighting, report.to_json()))
         return found
 
     def save(self) -> None:

@@ -70,6 +70,7 @@ class Observer:
             self._tell()
         for model, desk in self._desks.items():
             desk.work(time.time(), everything=True)
+            self._drifts[model].work()
             self._save(model)
 
     def _work(self) -> None:

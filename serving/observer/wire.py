@@ -117,6 +117,7 @@ class Drifted(msgspec.Struct, array_like=True):
     log_evidence: float
     log_threshold: float
     rows: int
+    sighting: tuple[bool, bool, bool]  # inputs moved, outputs moved, estimated accuracy fell
     report: dict[str, Any]  # of `lastgood.monitoring.drift.report.DriftReport`
 
 
@@ -140,7 +141,13 @@ class News(msgspec.Struct, array_like=True, tag="news"):
     kept: list[Kept] = []
 
 
-_encoder = msgspec.msgpack.Encoder()
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be told to the other side")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_to_plain)
 
 
 def pack(message: msgspec.Struct) -> bytes:

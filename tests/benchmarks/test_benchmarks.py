@@ -49,6 +49,18 @@ def test_an_alert_restores_the_last_good_version_and_its_repetitions_change_noth
     assert {1} == {own["restored"] for own in result["runs"]}
 
 
+@pytest.mark.system
+def test_a_stable_version_that_fails_now_and_then_is_compared_and_taken_back() -> None:
+    """5 % of errors: Prometheus notices, Alertmanager asks for a comparison, the judge withdraws; repeated alerts do nothing."""
+    if shutil.which("prometheus") is None or not (shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")):
+        pytest.skip("Prometheus or Alertmanager is not installed (Debian: apt-get install prometheus prometheus-alertmanager)")
+    result = run("alerts.py", "--scenario", "compare", "--repeat", "1", "--history-seconds", "5")
+    assert result["median_seconds"] <= 60
+    assert {"failed_after_restore": 0, "wrong": 0, "changed_by_repeats": 0, "otherwise_restored": 0} == {
+        name: result[name] for name in ("failed_after_restore", "wrong", "changed_by_repeats", "otherwise_restored")
+    }
+
+
 @pytest.mark.timeout(600)
 def test_kill_at_every_write_of_deploy_and_rollback_leaves_a_state_the_table_allows() -> None:
     """Before and after every fsync, rename and commit of the gateway."""

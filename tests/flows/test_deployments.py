@@ -75,7 +75,7 @@ def test_deployments_are_taken_looked_at_and_run(settings: Settings) -> None:
     for _ in range(2):
         prefect(settings, "deployment", "run", "release/release", "--params", parameters)
     prefect(settings, "deployment", "run", "health/health")
-    prefect(settings, "worker", "start", "--pool", "lastgood", "--run-once", "--limit", "4")
+    prefect(settings, "worker", "start", "--pool", "lastgood", "--run-once", "--limit", "5")
     await_runs(settings, {"type": {"any_": ["PENDING", "RUNNING"]}}, none=True)  # the worker may end before what it started
     with Registry.open(settings, writer="test") as registry:
         # Had they run at once, both would have taken the seed of version 1, and there would be one version.

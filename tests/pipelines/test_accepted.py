@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.pipelines.accepted import accept_disagreement
+from lastgood.pipelines.accepted import accept_accuracy, accept_disagreement
+from lastgood.pipelines.gate_settings import GateSettings
 from lastgood.registry.content import Record
 from lastgood.serving.rollout.policy import RolloutPolicy
 
@@ -33,3 +34,11 @@ def test_a_comparison_with_another_version_than_the_live_one_says_nothing() -> N
     assert accept_disagreement(RolloutPolicy(), record(0.99, parent="sha256:other"), LIVE).accepted_disagreement is None
     assert accept_disagreement(RolloutPolicy(), record(0.99), None).accepted_disagreement is None
     assert accept_disagreement(RolloutPolicy(), Record("ada", "why", parent=LIVE), LIVE).accepted_disagreement is None
+
+
+def test_the_gates_floor_is_the_floor_of_labelled_accuracy() -> None:
+    """Unless the policy has one of its own."""
+    gate = GateSettings(accuracy_floor=0.9)
+    assert 0.9 == accept_accuracy(RolloutPolicy(), gate).accuracy_floor
+    assert 0.8 == accept_accuracy(RolloutPolicy(accuracy_floor=0.8), gate).accuracy_floor
+    assert accept_accuracy(RolloutPolicy(), GateSettings()).accuracy_floor is None

@@ -13,7 +13,7 @@ def quality(model: str, /, *, json: Json = False) -> None:
         model: Which model.
         json: Write JSON.
     """
-    from lastgood.cli.output import note, print_fields, print_json, print_table
+    from lastgood.cli.output import note, print_fields, print_json, print_line, print_table
     from lastgood.serving.client import Control
     from lastgood.settings import load_settings
 
@@ -37,6 +37,9 @@ def quality(model: str, /, *, json: Json = False) -> None:
         print_table("Accuracy by labels", ("version", "role", "slice", "labelled", "right", "95 % interval"), rows)
     else:
         note(f"No label has come for {model} since the gateway began.")
+    print_line(found["drift"]["why"])
+    for own in found["drift"]["versions"]:
+        print_line(f"{model}@{own['version']}: {own['sentence']}")
     kept, labels = found["log"], found["labels"]
     print_fields(
         "Prediction log",
