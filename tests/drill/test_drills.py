@@ -47,6 +47,21 @@ def test_errors_now_and_then_are_found_from_few_bad_answers(tmp_path: Path) -> N
     assert one["bad_answers"] < 40
 
 
+@pytest.mark.parametrize("fault", ["wrong", "flipped"])
+def test_wrong_answers_are_found_by_their_labels(tmp_path: Path, fault: str) -> None:
+    """Labels come as feedback; nobody else could tell."""
+    one = play(tmp_path, fault, "--seed", "1")
+    assert (True, 0) == (one["passed"], one["failed_after_restore"])
+    assert "withdrawn by the judge: wrong" == one["found"]
+
+
+def test_inputs_that_change_for_both_are_nobodys_fault(tmp_path: Path) -> None:
+    """The candidate stays, and the drift is reported."""
+    one = play(tmp_path, "drift")
+    assert "not withdrawn, drift reported" == one["found"]
+    assert (True, None, None) == (one["passed"], one["withdrawn"], one["event"])
+
+
 @pytest.mark.parametrize("fault", ["crash", "leak"])
 def test_processes_that_die_cost_no_request(tmp_path: Path, fault: str) -> None:
     """What a dying replica held is answered by the baseline; the deaths convict."""

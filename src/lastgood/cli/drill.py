@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lastgood.cli.flags import Json, Seed
+from lastgood.cli.flags import Json, read_whole
 from lastgood.drill.faults import FAULTS, find_fault
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def drill(
     /,
     *,
     repeat: Annotated[int, Parameter(negative="")] = 1,
-    seed: Seed = None,
+    seed: Annotated[int | None, Parameter(converter=read_whole)] = None,
     here: Annotated[bool, Parameter(negative="")] = False,
     yes: Annotated[bool, Parameter(negative="")] = False,
     metrics: Annotated[Path | None, Parameter(negative="")] = None,
@@ -98,7 +98,41 @@ def _drill_apart(fault: "Fault", seeds: Sequence[int]) -> "list[Outcome]":
 
 
 def _drill_here(fault: "Fault", seeds: Sequence[int], *, yes: bool) -> "list[Outcome]":
-    raise NotImplementedError
+    from lastgood.cli.output import note
+    from lastgood.cli.progress import ProgressView
+    from lastgood.drill.here import check_here, drill_here
+    from lastgood.pipelines.progress import Progress
+    from lastgood.settings import load_settings
+
+    settings = load_settings()
+    address = check_here(settings, fault)
+    if not yes:
+        _ask_first(f"Release {len(seeds)} bad version(s) of a model named 'drill' on the gateway at {address} ({fault.does})?")
+    outcomes = []
+    with ProgressView() as view:
+        for index, seed in enumerate(seeds):
+            view(Progress("drill", f"{fault.name}: {index + 1} of {len(seeds)}", index / len(seeds)))
+            outcomes.append(drill_here(settings, fault, seed=seed))
+        view(Progress("drill", f"{fault.name}: done", 1.0))
+    note(
+        f"{outcomes[-1].restored} goes on being served, by one replica. The record keeps the versions of the model drill and what happened "
+        "to them: lastgood log drill."
+    )
+    return outcomes
+
+
+def _ask_first(question: str) -> None:
+    """Ask at a terminal; anything but yes ends it."""
+    import sys
+
+    from lastgood.errors import UsageError
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("--here asks before it touches the live stack, and there is no terminal to ask at: add --yes.")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise UsageError("That was no yes: nothing was done.")
 
 
 def _print_one(one: "Outcome") -> None:

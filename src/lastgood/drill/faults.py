@@ -25,15 +25,12 @@ class Expected:
     """How a drill must end: withdrawn by the judge because of one of some kinds of events, by an alert, or not at all."""
 
     by: Literal["judge", "alert"] | None
-    kinds: tuple[str, ...] = ()  # of events; none where the judge does not decide
-
-    def allows(self, by: str | None, kind: str | None) -> bool:
-        """Say whether a drill that ended so ended as it must."""
-        return by == self.by and (not self.kinds or kind in self.kinds)
+    kind: str | None = None  # of events; None where the judge does not decide
+    drift: bool = False  # whether drift must be reported
 
     def __str__(self) -> str:
-        """Say it in words, as `tell_end` says what was found."""
-        return tell_end(self.by, " or ".join(self.kinds) or None)
+        """Say it in words, as `tell_end` says what was found: a drill ended as it must where both are the same."""
+        return tell_end(self.by, self.kind, drift=self.drift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class Fault:
     here: bool = True  # whether it can lie in the version's file, so that a gateway of the product meets it
 
 
-_BROKEN, _SLOW, _DEATHS, _WRONG = (Expected("judge", (kind,)) for kind in ("broken", "slow", "deaths", "wrong"))
+_BROKEN, _SLOW, _DEATHS, _WRONG = (Expected("judge", kind) for kind in ("broken", "slow", "deaths", "wrong"))
 
 FAULTS: Mapping[str, Fault] = {
     fault.name: fault
@@ -82,7 +79,14 @@ FAULTS: Mapping[str, Fault] = {
             per_second=100.0,
             here=False,
         ),
-        Fault("drift", "the inputs change, for both versions alike", Expected(None), "the inputs", course="both", most_requests=4_000),
+        Fault(
+            "drift",
+            "the inputs change, for both versions alike",
+            Expected(None, drift=True),
+            "the inputs",
+            course="both",
+            most_requests=4_000,
+        ),
         Fault(
             "stable",
             "every request fails, but only once the version is stable",
@@ -109,11 +113,11 @@ def find_fault(name: str) -> Fault:
     return FAULTS[name]
 
 
-def tell_end(by: str | None, kind: str | None) -> str:
-    """Say how a version's rollout ended: by whom it was withdrawn and because of which events."""
+def tell_end(by: str | None, kind: str | None, *, drift: bool = False) -> str:
+    """Say how a version's rollout ended: by whom it was withdrawn and because of which events, or that drift was reported."""
     match by:
         case None:
-            return "not withdrawn"
+            return f"not withdrawn{', drift reported' if drift else ''}"
         case "judge":
             return f"withdrawn by the judge: {kind}"
         case "alert":
