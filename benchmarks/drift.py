@@ -23,8 +23,9 @@ from drift_peers import NEEDS, Peer, PeerAwayError
 from drift_streams import DAY, FEATURES, MOVED, STREAMS, World
 
 from lastgood.monitoring.drift.detector import BLOCK
-from lastgood.monitoring.drift.monitor import DriftMonitor, DriftSettings
+from lastgood.monitoring.drift.monitor import DriftMonitor
 from lastgood.monitoring.drift.profile import make_profile
+from lastgood.monitoring.drift.settings import DriftSettings
 from lastgood.render import Table, draw_lines
 
 DOCS = Path(__file__).parents[1] / "docs"

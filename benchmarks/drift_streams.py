@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lastgood.monitoring.drift.monitor import DriftMonitor, DriftSettings
+from lastgood.monitoring.drift.monitor import DriftMonitor
 from lastgood.monitoring.drift.profile import Profile, make_profile
+from lastgood.monitoring.drift.settings import DriftSettings
 
 Array = np.ndarray[Any, Any]
 FEATURES = 50

@@ -45,7 +45,9 @@ def write_reference(model: Path, evaluation: Evaluation, out: Path) -> Profile:
     )
     pooled = np.concatenate([own.x for own in evaluation.sets.values()])
     independent = len(np.unique(evaluation.groups)) / len(evaluation.groups)
-    calibration = calibrate_answers(profile.plan, _answer(session, taken, pooled), evaluation.y, independent=independent)
+    calibration = calibrate_answers(
+        profile.plan, _answer(session, taken, pooled), evaluation.y, ordinary=len(first.y), independent=independent
+    )
     profile = replace(profile, calibration=calibration)
     out.parent.mkdir(exist_ok=True)
     out.write_bytes(profile.to_bytes())

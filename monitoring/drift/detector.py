@@ -6,11 +6,11 @@ drifted further than tolerated, the expectation of R after t rows is at most t; 
 the features depend on each other. An alarm when the average reaches c therefore comes, on average, no sooner than after c rows: the
 run length a user sets holds for all features, bets and directions together.
 
-Rows are taken `BLOCK` at a time: a block's stake is as many units as it has rows. Values are cut where that can only lower the
-evidence.
+Rows are taken `BLOCK` at a time: a block's stake is as many units as it has rows. Factors and stakes are cut, which can only lower
+the evidence.
 
 Source: Shin, Ramdas, Rinaldo, "E-detectors: a nonparametric framework for sequential change detection", The New England Journal
-of Statistics in Data Science 2, 2023: theorem 2.4 (average run length), section 2.3 (mixtures); Shiryaev, "On optimum methods in
+of Statistics in Data Science 2, 2024 (the average run length of e-detectors and of their mixtures); Shiryaev, "On optimum methods in
 quickest detection problems", Theory of Probability and its Applications 8, 1963; Roberts, "A comparison of some control chart
 procedures", Technometrics 8, 1966.
 """
@@ -26,7 +26,9 @@ Array = np.ndarray[Any, Any]
 BLOCK: Final = 16  # rows
 CHUNK: Final = 16  # blocks taken at once
 CAP: Final = 10.0  # run lengths: evidence above this would only keep an alarm from ending
-_MOST_LOG: Final = 50.0  # of one block's factor
+# Of one block's factor. Requests come in bursts of their like; at 3.5 it takes some four blocks of them to raise an alarm at the default
+# run length, however far off they are, and half a sigma is found as soon as without.
+_MOST_LOG: Final = 3.5
 
 
 class Suspect(NamedTuple):

@@ -37,11 +37,13 @@ class Calibration:
         edges: "bin - 1" float64 ascending, confidences between bins.
         rows: "bin" uint32, labelled rows, counting copies of one original once.
         right: "bin" uint32, those answered right.
+        tested: Accuracy of the rows that are like production, 0 to 1: what an estimate is compared with.
     """
 
     edges: Array
     rows: Array
     right: Array
+    tested: float
 
     @property
     def rates(self) -> Array:
@@ -57,13 +59,8 @@ class Calibration:
             pools.append(own)
         return np.repeat([mean for mean, _, _ in pools], [count for _, _, count in pools])
 
-    @property
-    def accuracy(self) -> float:
-        """The accuracy of the labelled rows, 0 to 1."""
-        return float(self.right.sum()) / max(1, int(self.rows.sum()))
-
     @classmethod
-    def check(cls, edges: Array, calibrated: Array) -> "Calibration":
+    def check(cls, edges: Array, calibrated: Array, tested: float) -> "Calibration":
         """
         Take arrays from a file.
 
@@ -72,9 +69,10 @@ class Calibration:
         """
         sound = edges.dtype == np.float64 and edges.ndim == 1 and len(edges) < 1024 and np.isfinite(edges).all()
         sound = sound and bool((np.diff(edges) > 0).all()) and calibrated.dtype == np.uint32 and calibrated.shape == (2, len(edges) + 1)
+        sound = sound and isinstance(tested, float | int) and 0 <= tested <= 1
         if not sound or (calibrated[1] > calibrated[0]).any():
             raise ValueError(f"the calibration has edges of shape {edges.shape} and counts of shape {calibrated.shape} that do not fit")
-        return cls(edges, calibrated[0], calibrated[1])
+        return cls(edges, calibrated[0], calibrated[1], float(tested))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +96,14 @@ class AccuracyEstimate:
         return self.high < self.reference
 
 
-def calibrate(confidence: Array, right: Array, *, independent: float = 1.0, bins: int = BINS) -> Calibration:
+def calibrate(confidence: Array, right: Array, *, ordinary: int | None = None, independent: float = 1.0, bins: int = BINS) -> Calibration:
     """
     Count right answers by confidence.
 
     Args:
         confidence: "row", 0 to 1.
         right: "row" bool.
+        ordinary: How many rows, the first ones, are like production; default: all of them.
         independent: The part of the rows that are not copies of others, in (0, 1]: counts are lowered by it.
         bins: Of about equal size; fewer where confidences are tied.
     """
@@ -112,9 +111,10 @@ def calibrate(confidence: Array, right: Array, *, independent: float = 1.0, bins
     edges = np.unique(np.round(np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1]), 9))
     places = np.searchsorted(edges, known, side="right")
     rows, hits = (np.bincount(own, minlength=len(edges) + 1) for own in (places, places[right]))
-    return Calibration(
-        edges, np.round(rows * independent).astype(np.uint32), np.round(np.minimum(hits, rows) * independent).astype(np.uint32)
-    )
+    hits = np.minimum(hits, rows)
+    tested = float(right[:ordinary].mean()) if len(right) else 0.0
+    labelled, known_right = (np.round(own * independent).astype(np.uint32) for own in (rows, hits))
+    return Calibration(edges, labelled, known_right, round(tested, 6))
 
 
 def estimate_accuracy(calibration: Calibration, counts: Array) -> AccuracyEstimate | None:
@@ -136,7 +136,7 @@ def estimate_accuracy(calibration: Calibration, counts: Array) -> AccuracyEstima
     labelled = float((parts**2) @ (rates * (1 - rates) / (calibration.rows.astype(np.float64) + 2)))
     own = float(parts @ (rates * (1 - rates))) / rows
     margin = _Z * math.sqrt(labelled + own)
-    return AccuracyEstimate(accuracy, max(0.0, accuracy - margin), min(1.0, accuracy + margin), rows, calibration.accuracy)
+    return AccuracyEstimate(accuracy, max(0.0, accuracy - margin), min(1.0, accuracy + margin), rows, calibration.tested)
 
 
 class AccuracyEstimator:

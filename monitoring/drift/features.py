@@ -115,7 +115,12 @@ class FeaturePlan:
     @cached_property
     def confidence(self) -> int | None:
         """Which feature is the first output's confidence; None where no output has classes."""
-        return next((index for index, name in enumerate(self.names) if name.endswith(" confidence") and name.startswith("out/")), None)
+        end = 0
+        for part in self.parts:
+            end += len(part.names)
+            if part.kind == "classes":
+                return end - 1
+        return None
 
     def extract(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Array:
         """

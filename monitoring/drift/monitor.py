@@ -12,58 +12,26 @@ there is no rhythm says so (``rhythm="none"``) and need not wait.
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from dataclasses import asdict
+from typing import Any, Final
 
 import numpy as np
 
-from lastgood.errors import ConfigurationError
 from lastgood.monitoring.drift.bets import Bets, place_bets
 from lastgood.monitoring.drift.detector import BLOCK, CHUNK, FamilyDetector, Suspect
-from lastgood.monitoring.drift.errors import ProfileDamagedError
+from lastgood.monitoring.drift.errors import ProfileDamagedError, RowsMismatchError
 from lastgood.monitoring.drift.estimate import AccuracyEstimator
 from lastgood.monitoring.drift.features import Array
 from lastgood.monitoring.drift.history import pack, unpack
 from lastgood.monitoring.drift.profile import Profile
 from lastgood.monitoring.drift.report import DriftReport, Moved, State
 from lastgood.monitoring.drift.rhythm import LEAST_ROWS, TERMS, Rhythm, RhythmSums, expand
+from lastgood.monitoring.drift.settings import DriftSettings
 
 FORMAT: Final = "lastgood/drift-state/1"
 UNKNOWN_RHYTHM: Final = 1.5  # sigma
 _SPREAD_MARGIN: Final = 1.5
 CLEARED: Final = 0.01  # run lengths: an alarm ends below
-
-
-@dataclass(frozen=True, slots=True)
-class DriftSettings:
-    """
-    How a monitor is set.
-
-    Attributes:
-        run_length: Requests between false alarms, on average at least, for all features and outputs together.
-        tolerated_sigma: How far a mean may be off without being drift, in the reference's sigma.
-        margin_errors: How many standard errors of the reference are tolerated beyond that: it was estimated from finitely many rows.
-        rhythm: "learn" it where the profile has none, or "none" if there is none.
-        learning_days: Whole days it is learnt from.
-    """
-
-    run_length: float = 100_000
-    tolerated_sigma: float = 0.05
-    margin_errors: float = 3.0
-    rhythm: Literal["learn", "none"] = "learn"
-    learning_days: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be."""
-        if not 100 <= self.run_length <= 1e12 or not 0 <= self.tolerated_sigma <= 2 or not 0 <= self.margin_errors <= 10:
-            raise ConfigurationError(
-                f"Drift is set to run_length {self.run_length}, tolerated_sigma {self.tolerated_sigma} and margin_errors "
-                f"{self.margin_errors}; expected 100 to 1e12 requests, 0 to 2 sigma, 0 to 10 standard errors."
-            )
-        if self.rhythm not in {"learn", "none"} or not 0.9 <= self.learning_days <= 31:
-            raise ConfigurationError(
-                f'Drift is set to rhythm {self.rhythm!r}, learning_days {self.learning_days}; expected "learn" or "none", and 1 to 31 days.'
-            )
 
 
 class DriftMonitor:
@@ -108,7 +76,7 @@ class DriftMonitor:
             times: Unix seconds of each row, "row", or of all of them.
 
         Raises:
-            RowsMismatchError: The rows are not of the profile's inputs and outputs.
+            RowsMismatchError: The rows are not of the profile's inputs and outputs, or the times not of the rows.
         """
         features = self.profile.plan.extract(inputs, outputs)
         if not len(features):
@@ -116,6 +84,8 @@ class DriftMonitor:
         if self._estimator is not None and self.profile.plan.confidence is not None:
             self._estimator.observe(features[:, self.profile.plan.confidence])
         scores = self._table.take(self.profile.cells.locate(features))
+        if np.shape(times) not in {(), (len(features),)}:
+            raise RowsMismatchError(f"There are times of shape {np.shape(times)} for {len(features)} rows; expected one, or one for each.")
         moments = np.broadcast_to(np.asarray(times, np.float64), (len(features),))
         start = 0
         if self._open_rows:
@@ -214,11 +184,10 @@ class DriftMonitor:
         self._state, self._acknowledged = value["state"], bool(value["acknowledged"])
         self._evidence = float(value["evidence"])
         self._last_time, self.raised_at, self._recovered_at = value["times"]
-        if value["learning"] is None:
-            self._learning = None
-        elif self._learning is not None:
+        if value["learning"] is not None and self._learning is not None:
             self._learning.restore(value["learning"])
         if value["learnt"] is not None:
+            self._learning = None
             self._learnt_from = int(value["learnt"][0])
             like = np.zeros((TERMS, self._features))
             self._rhythm = Rhythm(unpack(value["learnt"][1], like), unpack(value["learnt"][2], like))
@@ -272,7 +241,6 @@ class DriftMonitor:
                 self.raised_at, self._recovered_at = float(time), None
             elif self._state == "raised" and own < CLEARED * run_length:
                 self._end_alarm(float(time))
-                self._detector.restart()
 
     def _end_alarm(self, when: float | None) -> None:
         self._state, self._acknowledged, self._recovered_at = "recovered", False, when
@@ -282,7 +250,8 @@ class DriftMonitor:
         mean = sums.firsts[0] / sums.rows
         self._rhythm, self._learnt_from = sums.solve().centre(mean, sums.seconds[0] / sums.rows - mean**2), sums.rows
         self._learning = None
-        self._detector.restart()
+        if self._state != "raised":  # what is off already is so by the hour too: that alarm goes on, since when it began
+            self._detector.restart()
         self._detector.bet(self._place_bets())
 
     def _describe(self, suspect: Suspect) -> Moved:

@@ -3,7 +3,7 @@ The reference profile of a version: what its inputs and answers looked like when
 
 An NPZ file of plain arrays, never pickled; the same arrays give the same bytes:
 
-    header       "byte" uint8: canonical JSON with the format, the features' parts, and how many independent rows there were
+    header       "byte" uint8: canonical JSON with the format, the features' parts, how many independent rows there were, and their accuracy
     middles      "feature" float32: the middle of each feature's cells
     sigmas       "feature" float32: robust sigma, of which eight reach to the outermost cells
     counts       "feature cell" uint32: rows of the reference in each cell; the first cell is for missing values
@@ -89,7 +89,13 @@ class Profile:
 
     def to_bytes(self) -> bytes:
         """Give the file's bytes; the same profile gives the same."""
-        header: dict[str, Any] = {"format": FORMAT, "rows": self.rows, "parts": [part.to_json() for part in self.plan.parts]}
+        tested = None if self.calibration is None else self.calibration.tested
+        header: dict[str, Any] = {
+            "format": FORMAT,
+            "rows": self.rows,
+            "tested": tested,
+            "parts": [part.to_json() for part in self.plan.parts],
+        }
         empty = np.zeros((0, len(self.middles)))
         means, variances = self.rhythm or (empty, empty)
         arrays: dict[str, Array] = {
@@ -157,7 +163,9 @@ def make_profile(
     return profile if rhythm is None else replace(profile, rhythm=Rhythm(*(np.round(own, _DIGITS) for own in rhythm)))
 
 
-def calibrate_answers(plan: FeaturePlan, outputs: Mapping[str, Array], labels: Array, *, independent: float = 1.0) -> Calibration | None:
+def calibrate_answers(
+    plan: FeaturePlan, outputs: Mapping[str, Array], labels: Array, *, ordinary: int | None = None, independent: float = 1.0
+) -> Calibration | None:
     """
     Make the calibration of a version's first output with classes; None where there is none.
 
@@ -165,13 +173,16 @@ def calibrate_answers(plan: FeaturePlan, outputs: Mapping[str, Array], labels: A
         plan: The features, which say how confidence is found.
         outputs: "row …" arrays by output name.
         labels: "row" int64, the right classes.
+        ordinary: How many rows, the first ones, are like production; default: all of them.
         independent: The part of the rows that are not copies of others, in (0, 1].
     """
     part = next((part for part in plan.parts if part.kind == "classes"), None)
     if part is None:
         return None
     scores = outputs[part.name]
-    return calibrate(find_confidence(scores, normal=part.normal), scores.argmax(axis=1) == labels, independent=independent)
+    return calibrate(
+        find_confidence(scores, normal=part.normal), scores.argmax(axis=1) == labels, ordinary=ordinary, independent=independent
+    )
 
 
 def _read_arrays(data: bytes) -> dict[str, Any]:
@@ -207,6 +218,6 @@ def _check(arrays: dict[str, Any]) -> Profile:
             raise ValueError(f"{name} is {own.dtype} of shape {own.shape}; expected finite {np.dtype(kind)} of shape {shape}")
     if terms not in {0, TERMS} or not (arrays["sigmas"] > 0).all():
         raise ValueError(f"the rhythm has {terms} terms, or a sigma is not above 0")
-    calibration = Calibration.check(arrays["edges"], arrays["calibrated"]) if "edges" in arrays else None
+    calibration = Calibration.check(arrays["edges"], arrays["calibrated"], header["tested"]) if "edges" in arrays else None
     rhythm = Rhythm(arrays["means"], arrays["variances"]) if terms else None
     return Profile(plan, rows, arrays["middles"], arrays["sigmas"], arrays["counts"], rhythm, calibration)

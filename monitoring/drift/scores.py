@@ -7,11 +7,12 @@ distribution the cell holds (van der Waerden's normal scores, averaged over ties
 counts at most `MOST`, however wild it is; a feature of any shape has scores of mean 0; and for normal values a score is the
 distance from the mean in sigma.
 
-A part `CONTAMINATION` of the reference is taken to lie in the outermost cells, whether or not it does: single outliers that the
-reference happens not to have are no drift.
+A part `CONTAMINATION` of the reference, or one row where it has fewer, is taken to lie in the outermost cells, whether or not it does:
+single outliers that the reference happens not to have are no drift.
 
 Source: van der Waerden, "Order tests for the two-sample problem and their power", Indagationes Mathematicae 14, 1952;
-contamination: Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35, 1964.
+contamination: Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35, 1964; one row more than was
+seen: Laplace's rule of succession.
 """
 
 import math
@@ -94,8 +95,9 @@ def count_cells(cells: Array, features: int) -> Array:
 def weigh_cells(counts: Array) -> Array:
     """Give the reference distribution of one feature's counts, "cell" float64, with the assumed outliers."""
     total = max(int(counts.sum()), 1)
-    weights = (1 - CONTAMINATION) * counts / total
-    weights[[1, CELLS - 1]] += CONTAMINATION / 2
+    unseen = max(CONTAMINATION, 1 / (total + 1))
+    weights = (1 - unseen) * counts / total
+    weights[[1, CELLS - 1]] += unseen / 2
     return np.asarray(weights / weights.sum(), np.float64)
 
 

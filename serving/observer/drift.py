@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import time
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from lastgood.serving.observer.wire import Array, Asked, Drifted
 
 log = structlog.get_logger()
 ROWS: Final = 256  # compared at once where so many come
+TOLD_SECONDS: Final = 1.0  # how often evidence is told that leads to nothing
 
 
 class _Watched:
@@ -29,7 +31,8 @@ class _Watched:
         self.outputs: dict[str, list[Array]] = {}
         self.times: list[tuple[float, int]] = []
         self.rows = 0
-        self.told: tuple[int, str] | None = None
+        self.told: tuple[int, str] | None = None  # rows and state
+        self.told_at = 0.0
 
     def compare(self) -> None:
         if not self.rows:
@@ -88,15 +91,17 @@ class DriftDesk:
             self._compare(batch.version, own)
 
     def work(self) -> list[Drifted]:
-        """Compare what waits; give what is new of each version."""
-        found = []
+        """Compare what waits; give what is new of each version: an alarm at once, the rest once a second."""
+        found, now = [], time.monotonic()
         for version, own in list(self._watched.items()):
             self._compare(version, own)
             if version not in self._watched:
                 continue
             report = own.monitor.report()
-            if (fresh := (report.rows, report.state)) != own.told:
-                own.told = fresh
+            fresh = (report.rows, report.state)
+            same_state = own.told is not None and own.told[1] == report.state
+            if fresh != own.told and not (same_state and now - own.told_at < TOLD_SECONDS):
+                own.told, own.told_at = fresh, now
                 evidence = math.log(max(report.evidence * report.run_length, 1e-300))
                 seen = read_sighting(report)
                 sighting = (seen.inputs_moved, seen.outputs_moved, seen.accuracy_fell)

@@ -28,7 +28,8 @@ from lastgood.serving.observer.wire import Asked, Counted, Drifted, Frames, Labe
 log = structlog.get_logger()
 NICENESS: Final = 5  # requests come first
 _READ_BYTES: Final = 1 << 20
-_LOOK_SECONDS: Final = 0.1  # rows wait this long to be compared together
+_LOOK_SECONDS: Final = 0.02  # rows wait this long to be compared together
+_IDLE_SECONDS: Final = 0.1  # to look again where nothing comes
 _WORK_SECONDS: Final = 1.0
 _SAVE_SECONDS: Final = 10.0
 
@@ -59,7 +60,7 @@ class Observer:
         """Observe; return when the gateway is gone and everything is written."""
         frames = Frames()
         while True:
-            ready, _, _ = select.select([self._connection], [], [], _LOOK_SECONDS)
+            ready, _, _ = select.select([self._connection], [], [], _IDLE_SECONDS)
             if ready:
                 data = self._connection.recv(_READ_BYTES)
                 if not data:

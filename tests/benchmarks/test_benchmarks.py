@@ -95,3 +95,12 @@ def test_no_other_rule_is_sooner_on_the_same_traffic() -> None:
         assert own["seconds"] < min(row["seconds"] for row in others)
         assert own["bad_answers"] < min(row["bad_answers"] for row in others)
     assert {0.0} == {row["out"] for row in rows if row["version"] == "good" and row["rule"] == "lastgood"}
+
+
+def test_drift_is_found_as_soon_as_asked_and_nothing_is_found_where_there_is_none() -> None:
+    """Half a sigma in one feature of fifty within 300 requests at the median, also by the day; no alarm where none is due."""
+    result = run("drift.py", "--quick")
+    assert [] == result["missed"]
+    assert {0} == {own["alarms"] for own in result["nulls"].values()}
+    assert {0} == {own["false_before"] for own in result["delays"].values()}
+    assert 4 == len(result["nulls"])

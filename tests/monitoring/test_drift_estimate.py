@@ -30,8 +30,8 @@ def test_rates_never_fall_with_confidence_and_lie_between_none_and_all(confidenc
     assert ((calibration.rates > 0) & (calibration.rates < 1)).all()
     assert len(calibration.rates) == len(calibration.rows) == len(calibration.edges) + 1
     assert (calibration.right <= calibration.rows).all()
-    again = Calibration.check(calibration.edges, np.stack((calibration.rows, calibration.right)))
-    assert again.accuracy == calibration.accuracy
+    again = Calibration.check(calibration.edges, np.stack((calibration.rows, calibration.right)), calibration.tested)
+    assert again.tested == calibration.tested
 
 
 def test_harder_inputs_are_seen_without_a_label() -> None:
@@ -56,7 +56,7 @@ def test_it_does_not_fall_where_nothing_became_harder() -> None:
     calibration = calibrate(*draw(6000, hard=0.2))
     estimate = estimate_accuracy(calibration, np.round(calibration.rows * 0.5))
     assert estimate is not None
-    assert estimate.low <= calibration.accuracy <= estimate.high
+    assert estimate.low <= calibration.tested <= estimate.high
     assert not estimate.fell
 
 
@@ -104,4 +104,4 @@ def test_an_estimate_is_about_the_last_rows() -> None:
 def test_a_calibration_that_cannot_be_is_refused(edges: Array) -> None:
     """It is read from a file."""
     with pytest.raises(ValueError, match="calibration"):
-        Calibration.check(edges, np.ones((2, len(edges) + 1), np.uint32))
+        Calibration.check(edges, np.ones((2, len(edges) + 1), np.uint32), 0.5)

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lastgood.errors import ConfigurationError
-from lastgood.monitoring.drift.errors import ProfileDamagedError
+from lastgood.monitoring.drift.errors import ProfileDamagedError, RowsMismatchError
 from lastgood.monitoring.drift.features import Array
-from lastgood.monitoring.drift.monitor import DriftMonitor, DriftSettings
+from lastgood.monitoring.drift.monitor import DriftMonitor
 from lastgood.monitoring.drift.profile import Profile, make_profile
 from lastgood.monitoring.drift.report import DriftReport
+from lastgood.monitoring.drift.settings import DriftSettings
 
 DAY = 86_400
 NO_RHYTHM = DriftSettings(rhythm="none")
@@ -73,6 +74,13 @@ def test_a_small_reference_is_not_taken_for_the_truth(size: int) -> None:
     assert watch(DriftMonitor(profile, exact), rows).raised_at is not None
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 10, 20, 50])
+def test_a_reference_of_hardly_any_rows_knows_that_it_knows_little(size: int) -> None:
+    """It raises no alarm where nothing drifts; what it can still find is another matter."""
+    profile = Profile.from_bytes(make_profile({"x": draw(70, size)}, {}).to_bytes())
+    assert watch(DriftMonitor(profile, NO_RHYTHM), draw(71, 20_000)).raised_at is None
+
+
 @pytest.mark.parametrize(("by", "direction"), [(0.5, "up"), (-0.5, "down")])
 def test_half_a_sigma_in_one_feature_is_found_named_and_measured(profile: Profile, by: float, direction: str) -> None:
     """With its direction, its size and about when it began."""
@@ -101,9 +109,13 @@ def test_a_change_of_scale_is_found_though_the_mean_stays(profile: Profile, fact
     assert (moved.spread > 1) == (factor > 1)
 
 
-def test_a_large_shift_is_found_within_two_blocks(profile: Profile) -> None:
-    """A feature in another unit."""
-    assert watch(DriftMonitor(profile, NO_RHYTHM), shifted(draw(12, 32), 1000.0)).alarm
+def test_a_large_shift_is_found_within_four_blocks_and_a_burst_of_three_is_none(profile: Profile) -> None:
+    """A feature in another unit is found in 64 requests; 48 requests of one customer who is unlike the others are not drift."""
+    assert watch(DriftMonitor(profile, NO_RHYTHM), shifted(draw(12, 64), 1000.0)).alarm
+    monitor = DriftMonitor(profile, NO_RHYTHM)
+    for number in range(20):
+        assert not watch(monitor, shifted(draw(12 + number, 48), 1000.0)).alarm
+        assert not watch(monitor, draw(112 + number, 4000)).alarm
 
 
 def test_single_wild_values_are_no_drift(profile: Profile) -> None:
@@ -276,6 +288,19 @@ def test_an_alarm_stays_while_the_drift_lasts_and_ends_with_it(profile: Profile)
     assert (True, False, 400.0, None) == (report.alarm, report.acknowledged, report.raised_at, report.recovered_at)
 
 
+@settings(max_examples=25, deadline=None)
+@given(spells=st.lists(st.tuples(st.integers(1, 600), st.sampled_from([0.0, 0.8, -0.8, 50.0])), min_size=1, max_size=8))
+def test_whatever_comes_and_goes_a_report_can_be_given(profile: Profile, spells: list[tuple[int, float]]) -> None:
+    """Drift that ends and begins again within one call, too; an alarm always names something, since some time."""
+    monitor = DriftMonitor(profile, NO_RHYTHM)
+    for number, (rows, by) in enumerate(spells):
+        monitor.observe({"x": shifted(draw(number, rows), by)}, {}, float(number))
+        report = monitor.report()
+        assert report.alarm == bool(report.moved) == (report.since is not None)
+        assert report.evidence >= 0
+        assert json.dumps(report.to_json())
+
+
 def test_a_reset_ends_the_alarm_and_a_drift_that_lasts_is_found_again(profile: Profile) -> None:
     """It forgets the evidence, not the world."""
     monitor = DriftMonitor(profile, NO_RHYTHM)
@@ -306,3 +331,36 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     """With a sentence that says what can."""
     with pytest.raises(ConfigurationError, match="expected"):
         DriftSettings(**wrong)
+
+
+def test_settings_come_from_a_table() -> None:
+    """An unknown name or a word for a number is a sentence with the file's name."""
+    assert DriftSettings(run_length=5000, rhythm="none") == DriftSettings.read({"run_length": 5000, "rhythm": "none"}, source="x.toml")
+    with pytest.raises(ConfigurationError, match=r"x\.toml sets run_lenght; the settings of drift are .*run_length"):
+        DriftSettings.read({"run_lenght": 5000}, source="x.toml")
+    with pytest.raises(ConfigurationError, match=r"x\.toml sets run_length = 'many'; expected a number"):
+        DriftSettings.read({"run_length": "many"}, source="x.toml")
+
+
+def test_times_of_other_rows_are_refused(profile: Profile) -> None:
+    """One for all rows, or one for each."""
+    with pytest.raises(RowsMismatchError, match="one for each"):
+        DriftMonitor(profile).observe({"x": draw(1, 3)}, {}, np.zeros(2))
+
+
+def test_a_broken_feature_is_broken_when_the_day_is_over_too(daily_rows: tuple[Array, Array]) -> None:
+    """One alarm, from its first minutes on: that the rhythm is known then neither ends nor repeats it."""
+    rows, _ = daily_rows
+    now = 20 * DAY + np.arange(0, 1.1 * DAY, 4.0)
+    report = watch(DriftMonitor(make_profile({"x": rows}, {})), shifted(by_day(now, 29), 9.0), now)
+    assert (True, False) == (report.alarm, report.learning)
+    assert report.raised_at is not None
+    assert report.raised_at < now[2000]
+    assert "in/x[3]" == report.moved[0].feature
+
+
+def test_who_says_later_that_there_is_a_rhythm_has_it_learnt(profile: Profile) -> None:
+    """New settings for an old state: learning begins then."""
+    state = DriftMonitor(profile, NO_RHYTHM).to_json()
+    assert DriftMonitor.from_json(profile, state, DriftSettings()).report().learning
+    assert not DriftMonitor.from_json(profile, DriftMonitor(profile).to_json(), NO_RHYTHM).report().learning

@@ -36,7 +36,7 @@ def test_a_profile_is_read_back_and_the_same_rows_give_the_same_bytes() -> None:
     assert again.rhythm is not None
     assert (TERMS, len(again.plan.names)) == again.rhythm.means.shape
     assert again.calibration is not None
-    assert 1.0 == again.calibration.accuracy
+    assert 1.0 == again.calibration.tested
     np.testing.assert_array_equal(make().scores, again.scores)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lastgood.monitoring.drift.monitor import DriftMonitor, DriftSettings
+from lastgood.monitoring.drift.monitor import DriftMonitor
 from lastgood.monitoring.drift.profile import Profile
+from lastgood.monitoring.drift.settings import DriftSettings
 from lastgood.pipelines.compress import compress
 from lastgood.pipelines.evaluation import Evaluation, EvaluationSet, load_evaluation, save_evaluation
 from lastgood.pipelines.gate import gate
@@ -41,7 +42,7 @@ def test_a_version_has_its_reference_among_its_files(run: Run, project: Settings
     assert 1200 == profile.rows
     assert [f"in/input[{index}]" for index in range(5)] == list(profile.plan.names[:5])
     assert profile.calibration is not None
-    assert profile.calibration.accuracy > 0.8
+    assert profile.calibration.tested > 0.8
     ordinary = load_evaluation(run.folder / EVALUATION).sets["clean"].x
     monitor = DriftMonitor(profile, DriftSettings(rhythm="none"))
     session = open_session(folder / content.model)
