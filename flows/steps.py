@@ -17,6 +17,8 @@ from lastgood.pipelines.register import register
 from lastgood.pipelines.run import Run, create_run, open_run
 from lastgood.pipelines.tag import check_taggable, tag_commit
 from lastgood.pipelines.traffic import EvaluationTraffic
+from lastgood.pipelines.update import Reason, begin_update
+from lastgood.pipelines.update_settings import UpdatePolicy
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import Control
 from lastgood.settings import load_settings
@@ -36,6 +38,14 @@ def prepare(model: str, overrides: dict[str, str], seed: int | None, why: str) -
     """Make a run folder, and read the data for its fingerprint; give the folder."""
     run = create_run(load_settings(), model, overrides=overrides, seed=seed, why=why)
     run_step(run, "fingerprint", report_progress())
+    return str(run.folder)
+
+
+@task(task_run_name="prepare {model} again, {policy}")
+def prepare_again(model: str, policy: UpdatePolicy, reason: Reason, overrides: dict[str, str], seed: int | None, why: str) -> str:
+    """Make the run folder of an update, take what is new of the prediction log, and read the data's fingerprint; give the folder."""
+    run = begin_update(load_settings(), model, policy=policy, reason=reason, overrides=overrides, seed=seed, why=why)
+    run_step(run, "update", report_progress())
     return str(run.folder)
 
 

@@ -15,11 +15,13 @@ from lastgood.pipelines.errors import GateRefusedError
 from lastgood.pipelines.evaluation import Evaluation, load_evaluation
 from lastgood.pipelines.gate import STEP as GATE
 from lastgood.pipelines.gate import VERDICT, GateVerdict, explain_refusal
+from lastgood.pipelines.kept_weights import WEIGHTS, keep_weights
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress
 from lastgood.pipelines.reference import write_reference
 from lastgood.pipelines.run import Run, note_changes
 from lastgood.pipelines.train import EVALUATION, RESULT, TrainResult
 from lastgood.pipelines.train import STEP as TRAIN
+from lastgood.pipelines.update import RECORDED, read_taken
 from lastgood.registry import golden
 from lastgood.registry.content import Content, FileEntry, Golden, Record
 from lastgood.registry.registry import Registry
@@ -88,7 +90,7 @@ def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_prog
         golden=Golden("golden.npz", GOLDEN_RTOL, GOLDEN_ATOL),
         drift=DRIFT,
     )
-    facts = run.facts
+    facts, update = run.facts, read_taken(run)
     record = Record(
         author=facts.author,
         why=facts.why,
@@ -97,13 +99,14 @@ def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_prog
         data=trained.data,
         seed=facts.seed,
         parent=facts.parent,
-        parameters={**trained.parameters, "recipe": compressed.chosen},
+        parameters={**trained.parameters, "recipe": compressed.chosen, **({RECORDED: update.to_record()} if update else {})},
         metrics=verdict.metrics,
         libraries=facts.libraries,
         run=facts.run,
     )
     on_progress(Progress(STEP, "storing", 0.6))
     version = registry.register(run.model, content, files, record, actor=facts.author)
+    keep_weights(run.settings, version.digest, run.folder / WEIGHTS)
     run.write(REGISTERED, Registered(version.model, version.number, version.digest, version.new))
     on_progress(Progress(STEP, f"{version.model}@{version.number}{'' if version.new else ', which the model has already'}", 1.0))
     return version

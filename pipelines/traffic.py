@@ -9,12 +9,12 @@ from typing import Any, Self
 
 from lastgood.errors import UnavailableError
 from lastgood.pipelines.evaluation import load_evaluation
+from lastgood.pipelines.logged_rows import EVALUATION_TRAFFIC
 from lastgood.pipelines.run import Run
 from lastgood.pipelines.train import EVALUATION
 from lastgood.serving.client import GatewayAwayError, Predictor
 from lastgood.settings import Settings
 
-LABEL = "evaluation"
 _PER_SECOND = 250.0
 _TOLD_AT_ONCE = 50  # labels
 
@@ -58,7 +58,7 @@ class EvaluationTraffic:
         self._thread.join()
 
     def _send(self) -> None:
-        with Predictor(self._settings, traffic=LABEL) as predictor:
+        with Predictor(self._settings, traffic=EVALUATION_TRAFFIC) as predictor:
             due = time.monotonic()
             while not self._stop.wait(max(0.0, due - time.monotonic())):
                 due = max(due + self._pause, time.monotonic())

@@ -110,10 +110,10 @@ def test_every_error_has_a_code_of_its_own_and_a_documented_exit_code() -> None:
     def below(kind: type[LastgoodError]) -> list[type[LastgoodError]]:
         return [kind, *(deeper for child in kind.__subclasses__() for deeper in below(child))]
 
-    import lastgood.drill.run
+    import lastgood.drill.late
     import lastgood.serving.gateway.program
 
-    assert lastgood.drill.run is not None
+    assert lastgood.drill.late is not None
     errors = {kind for kind in below(LastgoodError) if not kind.__name__.startswith("_")}
     own = [kind.code for kind in errors if "code" in vars(kind)]
     assert sorted(set(own)) == sorted(own)

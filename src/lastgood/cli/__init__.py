@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "Release": (
         ("release", "lastgood.cli.release:release", "Train, compress, gate, register and deploy a model."),
+        ("retrain", "lastgood.cli.retrain:retrain", "Train a model again on what is new, and release it."),
         ("train", "lastgood.cli.train:train", "Train a model into a run folder."),
         ("compress", "lastgood.cli.compress:compress", "Make a run's model smaller and faster."),
         ("gate", "lastgood.cli.gate:gate", "Test a run's model and say whether it may be released."),
