@@ -12,8 +12,9 @@ import structlog
 
 from lastgood.errors import LastgoodError
 from lastgood.monitoring.drift.meaning import read_sighting
-from lastgood.monitoring.drift.monitor import DriftMonitor, DriftSettings
+from lastgood.monitoring.drift.monitor import DriftMonitor
 from lastgood.monitoring.drift.profile import Profile
+from lastgood.monitoring.drift.settings import DriftSettings
 from lastgood.monitoring.predictions.settings import PredictionSettings
 from lastgood.serving.observer.wire import Array, Asked, Drifted
 
