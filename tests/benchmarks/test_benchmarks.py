@@ -95,3 +95,13 @@ def test_no_other_rule_is_sooner_on_the_same_traffic() -> None:
         assert own["seconds"] < min(row["seconds"] for row in others)
         assert own["bad_answers"] < min(row["bad_answers"] for row in others)
     assert {0.0} == {row["out"] for row in rows if row["version"] == "good" and row["rule"] == "lastgood"}
+
+
+def test_no_schedule_withdraws_twice_serves_a_tombstone_or_gets_stuck() -> None:
+    """A tenth of the schedules: 1,000 through the pure functions, 30 through the real conductor."""
+    result = run("schedules.py", "--schedules", "1000", "--conductor", "30")
+    assert [] == result["problems"]
+    assert (1000, 30) == (result["worlds"]["schedules"], result["conductors"]["schedules"])
+    for name in ("withdrawals", "crashes"):
+        assert result["worlds"][name] > 1000
+        assert result["conductors"][name] > 10
