@@ -39,7 +39,7 @@ from lastgood.serving.rollout.table import EventKind
 from lastgood.settings import Settings
 
 VERSIONS = 3
-STEPS = 25
+STEPS = 40
 POLICY = RolloutPolicy(steps=(0.1,), step_requests=10**6, freeze_after=3)
 # Nothing of the product ends a process for these; a rollout goes on by whatever comes.
 GOING_ON = (
@@ -167,11 +167,31 @@ class FakeBackend:
 
 
 def make_installation(folder: Path) -> Path:
-    """Make a registry with three versions; give its folder, to be copied."""
+    """Make an installation with three versions, the second stable after the first; give its folder, to be copied."""
     install_faults()
     folder.mkdir(parents=True)
     register(_settings(folder), folder, VERSIONS)
+    asyncio.run(_make_stable(_settings(folder), (1, 2)))
     return folder
+
+
+async def _make_stable(settings: Settings, numbers: Collection[int]) -> None:
+    conductor = await start(settings)
+    for number in numbers:
+        await conductor.submit(Intent(f"{MODEL}@{number}", "direct", POLICY, "ada", "a schedule"))
+        held = conductor.book.held[MODEL]
+        while held.state.running is not None and held.state.running.state == "staged":
+            await conductor.book.wait_for_news(1)
+        await conductor.promote(MODEL, actor="ada", why="a schedule")
+    await conductor.close()
+
+
+async def start(settings: Settings) -> Conductor:
+    """Start a conductor with fake replicas."""
+    conductor = Conductor(settings, DataPlane("127.0.0.1", 0))
+    conductor.shelf._backend = FakeBackend()  # noqa: SLF001 - the port where the fake is
+    await conductor.start()
+    return conductor
 
 
 def _settings(folder: Path) -> Settings:
@@ -222,10 +242,7 @@ class Conducted:
 
     async def _start(self) -> Conductor:
         Fault.heal()
-        conductor = Conductor(self.settings, DataPlane("127.0.0.1", 0))
-        conductor.shelf._backend = FakeBackend()  # noqa: SLF001 - the port where the fake is
-        await conductor.start()
-        return conductor
+        return await start(self.settings)
 
     async def _bury(self, conductor: Conductor) -> None:
         """Let nothing of a dead process go on; what it wrote stays."""
@@ -233,7 +250,7 @@ class Conducted:
         tasks = [task for task in asyncio.all_tasks() if task is not own]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *conductor._watching, return_exceptions=True)  # noqa: SLF001 - what crashed there was seen here
         with contextlib.suppress(Crash):
             await conductor.record.close()
         conductor._journal.close()  # noqa: SLF001 - as the system closes it
@@ -248,7 +265,7 @@ class Conducted:
             (1, self._roll_back),
             (1, self._lift),
             (1, self._unfreeze),
-            (1, self._toggle_database),
+            (6 if Fault.away else 1, self._toggle_database),
             (2, self._arm),
             (3, self._wait),
         )

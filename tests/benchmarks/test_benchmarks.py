@@ -104,3 +104,13 @@ def test_drift_is_found_as_soon_as_asked_and_nothing_is_found_where_there_is_non
     assert {0} == {own["alarms"] for own in result["nulls"].values()}
     assert {0} == {own["false_before"] for own in result["delays"].values()}
     assert 4 == len(result["nulls"])
+
+
+def test_no_schedule_withdraws_twice_serves_a_tombstone_or_gets_stuck() -> None:
+    """A tenth of the schedules: 1,000 through the pure functions, 30 through the real conductor."""
+    result = run("schedules.py", "--schedules", "1000", "--conductor", "30")
+    assert [] == result["problems"]
+    assert (1000, 30) == (result["worlds"]["schedules"], result["conductors"]["schedules"])
+    for name in ("withdrawals", "crashes"):
+        assert result["worlds"][name] > 1000
+        assert result["conductors"][name] > 10
