@@ -15,9 +15,11 @@ from lastgood.flows.slots import hold_model
 from lastgood.flows.steps import prepare_again
 from lastgood.pipelines.child import read_fingerprint
 from lastgood.pipelines.cooldown import find_cooldown
+from lastgood.pipelines.drifted import find_attempt
 from lastgood.pipelines.run import open_run
 from lastgood.pipelines.update import Reason, TooFewRowsError
 from lastgood.pipelines.update_settings import UpdatePolicy, read_update
+from lastgood.serving.client import Control
 from lastgood.settings import load_settings
 
 SKIPPED = "Skipped"  # the name of the state of a run that found nothing to do, or was kept from doing it
@@ -76,8 +78,12 @@ def _update(
         try:
             if reason == "drift" and not asked.on_drift:
                 return _skip("not-wanted", f"{model} drifted, and models.{model}.update does not ask for an update then (on_drift).")
+            if reason == "drift" and (lately := find_attempt(settings, model, datetime.now(UTC))) is not None:
+                return _skip("tried-lately", f"{model} was trained again because of drift in {lately.run}, begun at {lately.created}.")
             if rollout is not None:
                 ask_gateway(model)
+                if reason != "demand" and (running := _find_rollout(model)) is not None:
+                    return _skip("rollout-running", f"{running} is being rolled out; the next time will do.")
             folder = prepare_again(model, policy or asked.policy, reason, overrides, seed, why)
         except TooFewRowsError as exc:
             return _skip(exc.code, str(exc))
@@ -91,6 +97,13 @@ def _update(
             if cooldown is not None:
                 return _skip("cooldown", str(cooldown))
         return {**release_run(folder, rollout=rollout), "skipped": None}
+
+
+def _find_rollout(model: str) -> str | None:
+    """Give the candidate of a rollout that runs: nobody asked for another one beside it."""
+    with Control(load_settings()) as control:
+        state = next((own for own in control.routes() if own["model"] == model), None)
+    return f"{model}@{state['rollout']['candidate']['number']}" if state is not None and state["progress"] else None
 
 
 def _skip(code: str, sentence: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The steps of a release as Prefect tasks: training and compressing are cached, registering and deploying never."""
 
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from lastgood.pipelines.register import register
 from lastgood.pipelines.run import Run, create_run, open_run
 from lastgood.pipelines.tag import check_taggable, tag_commit
 from lastgood.pipelines.traffic import EvaluationTraffic
-from lastgood.pipelines.update import Reason, begin_update
+from lastgood.pipelines.update import Reason, TooFewRowsError, begin_update
 from lastgood.pipelines.update_settings import UpdatePolicy
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import Control
@@ -45,7 +46,11 @@ def prepare(model: str, overrides: dict[str, str], seed: int | None, why: str) -
 def prepare_again(model: str, policy: UpdatePolicy, reason: Reason, overrides: dict[str, str], seed: int | None, why: str) -> str:
     """Make the run folder of an update, take what is new of the prediction log, and read the data's fingerprint; give the folder."""
     run = begin_update(load_settings(), model, policy=policy, reason=reason, overrides=overrides, seed=seed, why=why)
-    run_step(run, "update", report_progress())
+    try:
+        run_step(run, "update", report_progress())
+    except TooFewRowsError:
+        shutil.rmtree(run.folder)  # nothing was made, and it may be asked for every quarter of an hour
+        raise
     return str(run.folder)
 
 

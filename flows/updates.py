@@ -10,6 +10,7 @@ from prefect.states import Completed, Failed, State
 
 from lastgood.errors import ConfigurationError, LastgoodError
 from lastgood.flows.retrain import retrain
+from lastgood.flows.slots import hold_model
 from lastgood.pipelines.drifted import read_drift
 from lastgood.pipelines.update import Reason
 from lastgood.pipelines.update_settings import UpdateSettings, read_update
@@ -36,7 +37,8 @@ def updates() -> State[Any]:
             reason = find_reason(settings, model, due)
             if reason is None:
                 continue
-            result = retrain(model, reason=reason)
+            with hold_model(model):  # this flow's deployment waits; the flow inside is nobody's deployment
+                result = retrain(model, reason=reason)
             ended[model] = result["skipped"]["sentence"] if result["skipped"] else f"version {result['version']['number']}"
         except LastgoodError as exc:
             ended[model] = f"{type(exc).__name__}: {exc}"

@@ -1,12 +1,16 @@
-"""What the gateway's metrics say of a model's drift."""
+"""What the gateway's metrics say of a model's drift, and when an update answered it last."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from lastgood.monitoring.signals import names
+from lastgood.pipelines.deploy import find_policy
+from lastgood.pipelines.run import RunFacts, list_runs, open_run
+from lastgood.pipelines.update import read_taken
 from lastgood.serving.client import GatewayAwayError, read_token
 from lastgood.settings import Settings
 
@@ -41,6 +45,23 @@ def read_drift(settings: Settings, model: str) -> Drift | None:
     except (httpx.TransportError, httpx.HTTPStatusError) as exc:
         raise GatewayAwayError(f"The gateway at {settings.control_url} gives no metrics ({exc}). Start one: lastgood up.") from exc
     return find_drift(text, model)
+
+
+def find_attempt(settings: Settings, model: str, now: datetime) -> RunFacts | None:
+    """
+    Give the last run that drift started, if it began within the rollout policy's ``cooldown_seconds``.
+
+    An alarm lasts until the drift is gone; what it asks for once, it is not to ask for every quarter of an hour.
+    """
+    least = now - timedelta(seconds=find_policy(settings, model).cooldown_seconds)
+    for name in reversed(list_runs(settings, model)):
+        run = open_run(settings, name)
+        if datetime.fromisoformat(run.facts.created) < least:
+            return None
+        update = read_taken(run)
+        if update is not None and update.reason == "drift":
+            return run.facts
+    return None
 
 
 def find_drift(text: str, model: str) -> Drift | None:

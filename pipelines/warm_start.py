@@ -21,13 +21,12 @@ BATCH_ROWS: Final = 64
 _LINEAR: Final = ("classes_", "coef_", "intercept_")
 _STATE: Final[Mapping[str, tuple[str, ...]]] = {
     "SGDClassifier": (*_LINEAR, "t_"),
-    "Perceptron": (*_LINEAR, "t_"),
     "LogisticRegression": (*_LINEAR, "n_iter_"),
     "MLPClassifier": ("classes_", "t_"),  # and its layers
     "StandardScaler": ("mean_", "var_", "scale_", "n_samples_seen_"),
     "MinMaxScaler": ("min_", "scale_", "data_min_", "data_max_", "data_range_", "n_samples_seen_"),
 }
-CONTINUED: Final = ("SGDClassifier", "Perceptron", "LogisticRegression", "MLPClassifier")
+CONTINUED: Final = ("SGDClassifier", "LogisticRegression", "MLPClassifier")
 
 
 class CannotContinueError(UsageError):

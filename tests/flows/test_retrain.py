@@ -1,6 +1,8 @@
 """The retrain flow with everything real: gateway, observer, Prefect's server, labels that came as feedback."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +19,7 @@ from lastgood.monitoring.predictions.read import read_rows
 from lastgood.pipelines.update_settings import UpdateSettings
 from lastgood.serving.client import Predictor
 from lastgood.settings import Settings
+from lastgood.stack.services import prefect_environment
 from tests.pipelines.updating import PIPELINE, new_rows
 from tests.system.conftest import User
 
@@ -127,6 +130,20 @@ def test_an_update_from_what_production_showed(user: User) -> None:
     assert "Skipped" == last_state(user, "retrain")["name"]
     drift = json.loads(user.run("retrain", "moving", "--reason", "drift", "--json").stdout)
     assert "not-wanted" == drift["skipped"]["code"]
+    runs = {path.name for path in (user.home / "runs").iterdir()}
+
+    (user.folder / "lastgood.toml").write_text(UPDATE.replace("min_rows = 20", 'schedule = "* * * * *"\nmin_rows = 2000'), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", "from lastgood.flows.updates import updates; print(updates())"],
+        cwd=user.folder,
+        env={**user.environment, **prefect_environment(settings_of(user))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "{'moving': 'moving has 120 newly labelled rows" in done.stdout
+    assert runs == {path.name for path in (user.home / "runs").iterdir()}
 
 
 def take_back(user: User, version: int) -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -12,19 +11,12 @@ import numpy as np
 
 from lastgood.drill.faults import Fault
 from lastgood.drill.models import is_bold
-from lastgood.errors import LastgoodError
-from lastgood.serving.client import GatewayAwayError, read_token
+from lastgood.serving.client import Predictor
 from lastgood.settings import Settings
 
 Array = np.ndarray[Any, Any]
 SLICE: Final = "bold"
-_SECONDS: Final = 30.0
-
-
-class FeedbackRefusedError(LastgoodError):
-    """The gateway does not take labels."""
-
-    code = "drill.feedback-refused"
+_PIXELS: Final = 64  # what else a row has behind them is no part of the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +44,7 @@ class Questions:
 class Asker:
     """A lone caller of one model."""
 
-    def __init__(
-        self, settings: Settings, model: str, questions: Questions, fault: Fault, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, model: str, questions: Questions, fault: Fault, *, traffic: str | None = None) -> None:
         """
         Prepare; nothing is sent yet.
 
@@ -63,23 +53,22 @@ class Asker:
             model: Whom to ask.
             questions: What to ask.
             fault: Says whether labels are sent, and how many requests per second.
-            headers: Of every request.
+            traffic: A label that sets these requests apart in the metrics.
         """
-        token = read_token(settings.token_file)
-        own = {**(headers or {}), **({"authorization": f"Bearer {token}"} if token else {})}
-        self._http = httpx.Client(base_url=settings.rest_url, headers=own, timeout=_SECONDS)
-        self._path = f"/v2/models/{model}"
+        self._predictor = Predictor(settings, traffic=traffic)
+        self._model = model
         self._fault = fault
-        self.use(questions)
         self._due = 0.0
+        self.use(questions)
 
     def __enter__(self) -> Self:
         """Give the caller; leaving closes its connection."""
+        self._predictor.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close the connection."""
-        self._http.close()
+        self._predictor.__exit__(kind, error, trace)
 
     def use(self, questions: Questions) -> None:
         """Ask these from now on, from the first one."""
@@ -88,7 +77,7 @@ class Asker:
             [{"name": questions.input_name, "datatype": "FP32", "shape": shape, "data": row.ravel().tolist()}] for row in questions.x
         ]
         self._labels = questions.y.tolist()
-        self._bold = is_bold(questions.x.reshape(len(questions.x), -1)[:, :64]).tolist()
+        self._bold = is_bold(questions.x[:, :_PIXELS]).tolist()
         self._turns = itertools.cycle(range(len(self._labels)))
 
     def ask(self) -> Answer:
@@ -96,38 +85,25 @@ class Asker:
         Ask the next question; where the fault is found by labels, say what would have been right.
 
         Raises:
-            GatewayAwayError: Nobody answers.
-            FeedbackRefusedError: Labels are not taken.
+            UnavailableError: Nobody answers, or labels are not taken.
         """
         self._wait_for_turn()
         index = next(self._turns)
-        headers = {"x-lastgood-slice": SLICE} if self._fault.labels and self._bold[index] else {}
-        response = self._post("infer", {"inputs": self._inputs[index]}, headers)
+        part = SLICE if self._fault.labels and self._bold[index] else None
+        response = self._predictor.send(self._model, self._inputs[index], part=part)
         if not response.is_success:
             return Answer(usable=False, version=_read_version(response), right=False)
         body = response.json()
-        numbers = body["outputs"][0]["data"]
-        label = self._labels[index]
+        numbers, label = body["outputs"][0]["data"], self._labels[index]
         if self._fault.labels:
-            self._tell(body["id"], label)
+            self._predictor.feed_back(self._model, {body["id"]: label})
         return Answer(usable=True, version=int(body["model_version"]), right=numbers.index(max(numbers)) == label)
-
-    def _tell(self, request: str, label: int) -> None:
-        response = self._post("feedback", {"labels": [{"id": request, "label": label}]}, {})
-        if not response.is_success:
-            raise FeedbackRefusedError(f"The gateway does not take labels: {response.status_code} {response.text[:200]!r}.")
 
     def _wait_for_turn(self) -> None:
         if self._fault.per_second is not None:
             now = time.monotonic()
             time.sleep(max(0.0, self._due - now))
             self._due = max(self._due, now) + 1 / self._fault.per_second
-
-    def _post(self, what: str, body: Any, headers: Mapping[str, str]) -> httpx.Response:
-        try:
-            return self._http.post(f"{self._path}/{what}", json=body, headers=headers)
-        except httpx.TransportError as exc:
-            raise GatewayAwayError(f"No answer from {self._http.base_url} ({exc!r}).") from exc
 
 
 def _read_version(response: httpx.Response) -> int | None:

@@ -36,7 +36,7 @@ from lastgood.settings import Settings
 from lastgood.stack.processes import Stack
 
 ACTOR: Final = "drill"
-TRAFFIC: Final = {"x-lastgood-traffic": "drill"}
+TRAFFIC: Final = "drill"
 
 
 def check_here(settings: Settings, fault: Fault) -> str:
@@ -81,7 +81,7 @@ def drill_here(settings: Settings, fault: Fault, *, seed: int = 0) -> Outcome:
         harm = "" if fault.course == "both" else fault.name
         bad = _register(registry, plain, marked, harm, why=f"a drill: {fault.does}", strength=0.5, nonce=True)
     calm = mark_questions(plain, "", seed=seed)
-    with Control(settings) as control, Asker(settings, MODEL, calm, fault, TRAFFIC) as asker, _ended(control, bad):
+    with Control(settings) as control, Asker(settings, MODEL, calm, fault, traffic=TRAFFIC) as asker, _ended(control, bad):
         if not _is_live(control, good):
             deploy(control, asker, good, policy, state="stable", strategy="direct")
         for _ in range(max(fault.history, 1)):
