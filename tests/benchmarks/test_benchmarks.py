@@ -114,3 +114,10 @@ def test_no_schedule_withdraws_twice_serves_a_tombstone_or_gets_stuck() -> None:
     for name in ("withdrawals", "crashes"):
         assert result["worlds"][name] > 1000
         assert result["conductors"][name] > 10
+
+
+def test_labels_in_shadow_withdraw_what_lost_accuracy() -> None:
+    """Through the gateway, three times each; the figures are the benchmark's."""
+    result = run("shadow.py", "--repeat", "3")
+    assert result["by_labels"]
+    assert all(run["pairs"] < 3 * most for points, most in (("0.1", 400), ("0.05", 1_100)) for run in result[points]["runs"])
