@@ -31,6 +31,7 @@ class _Deploy(msgspec.Struct, forbid_unknown_fields=True):
     strategy: Literal["canary", "direct"] = "canary"
     policy: dict[str, Any] = {}
     replace: bool = False
+    automatic: bool = False
 
 
 class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
@@ -106,7 +107,7 @@ class ControlPlane:
         """Begin a rollout."""
         body = _read(request, _Deploy)
         policy = read_policy(body.policy, source="the request's field 'policy'")
-        intent = Intent(body.ref, body.strategy, policy, body.actor, body.why, body.replace)
+        intent = Intent(body.ref, body.strategy, policy, body.actor, body.why, body.replace, body.automatic)
         state = await self._conductor.submit(intent)
         return self._describe(state.model, status=202)
 
