@@ -16,6 +16,9 @@ from datetime import UTC, datetime
 import structlog
 
 from lastgood.errors import ConfigurationError, ConflictError, LastgoodError, NotFoundError, TombstonedError
+from lastgood.registry.cooldown import Cooldown
+from lastgood.registry.registry import Registry
+from lastgood.registry.rows import Version
 from lastgood.serving.backends.choice import make_backend
 from lastgood.serving.backends.replica import Need
 from lastgood.serving.gateway.alerts import Alert, Ruling, rule, to_payload
@@ -23,7 +26,7 @@ from lastgood.serving.gateway.auditor import Auditor
 from lastgood.serving.gateway.book import Book, Held
 from lastgood.serving.gateway.comparisons import Comparisons
 from lastgood.serving.gateway.installer import Installer
-from lastgood.serving.gateway.intents import Intent, check_intent
+from lastgood.serving.gateway.intents import Intent, check_cooldown, check_intent
 from lastgood.serving.gateway.journal import Journal
 from lastgood.serving.gateway.observation import Observation
 from lastgood.serving.gateway.plane import DataPlane
@@ -150,12 +153,15 @@ class Conductor:
             NotFoundError: The reference names no version.
             TombstonedError: The version was taken out as bad.
             FrozenError: The model takes no release.
-            ConflictError: A rollout is running, or the version is live already.
+            ConflictError: A rollout is running, the version is live already, or it is an automatic release of what has just failed.
         """
         version = await self.record.call(lambda registry: registry.resolve(intent.ref))
         pin, model = Pin(version.number, version.digest), version.model
         held = self.book.held.setdefault(model, Held(ModelState(model)))
         check_intent(intent, pin, held.state, self.book.vetoed)
+        if intent.automatic:
+            await self.withdrawals.settle(model)  # one that is not recorded yet counts too
+            check_cooldown(model, pin.number, await self.record.call(lambda registry: _find_cooldown(registry, version, intent)))
         running = held.state.running
         if running is not None and running.comparison:
             # What is live was no release of today: it stays, as it was before the alert.
@@ -282,6 +288,12 @@ class Conductor:
         self.book.tallies["alerts", held.state.model if held else "unknown", ruling.result] += 1
         log.info("alert", name=alert.name, model=alert.model, version=alert.version, result=ruling.result, reason=ruling.reason)
         return ruling
+
+
+def _find_cooldown(registry: Registry, version: Version, intent: Intent) -> Cooldown | None:
+    record = registry.record(version.digest, model=version.model)
+    seconds = intent.policy.cooldown_seconds
+    return registry.find_cooldown(version.model, commit=record.commit, data=record.data, seconds=seconds, now=_now())
 
 
 def _now() -> datetime:
