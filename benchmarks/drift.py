@@ -1,7 +1,7 @@
 """
-What the drift monitor promises and what it finds, beside Evidently and NannyML on the same rows.
+What the drift monitor promises and what it finds, beside Evidently and NannyML on the same streams.
 
-    python benchmarks/drift.py [--streams 200] [--drills 200] [--quick] [--no-peers] [--json] [--docs]
+    python benchmarks/drift.py [--streams 100] [--drills 200] [--quick] [--no-peers] [--json] [--docs]
 
 False alarms of 50 features together over streams in which nothing drifts, requests until a shift of half a sigma in one of them is
 found, microseconds a row. Simulated; nothing waits for a clock. The two others are installed into throwaway environments; where
@@ -245,9 +245,9 @@ def write_docs(result: dict[str, Any]) -> None:
 def main() -> int:
     """Run, print or write, and say by the exit code whether everything is as asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", type=int, default=200, help="null streams of each kind; the bound needs 3 without an alarm")
+    parser.add_argument("--streams", type=int, default=100, help="null streams of each kind; the bound needs 3 without an alarm")
     parser.add_argument("--drills", type=int, default=200)
-    parser.add_argument("--windows", type=int, default=24, help="windows of each kind for the others")
+    parser.add_argument("--windows", type=int, default=10, help="windows of each kind for the others")
     parser.add_argument("--quick", action="store_true", help="few of each, and without the others")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--json", action="store_true")

@@ -1,5 +1,5 @@
 """
-Evidently and NannyML, each in an environment of its own, on the same rows as ours.
+Evidently and NannyML, each in an environment of its own, on rows of the same streams.
 
 Both compare a window of requests with the reference; they have no default for how large one is, beyond NannyML's ten chunks of
 whatever it is given, so the window is stated with each figure. Thresholds and methods are their defaults: Evidently's DataDriftPreset
