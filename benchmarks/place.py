@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,9 +74,40 @@ class Place:
         return control.deploy(f"{MODEL}@{number}", strategy=strategy, policy=values, actor="benchmark", why="a benchmark")
 
 
+@dataclass(frozen=True)
+class Built:
+    """A version's files by path, and what goes in and out; ``drift`` names the file with its reference."""
+
+    files: Mapping[str, bytes]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    drift: str | None = None
+
+
+def build_scale_version(number: int) -> Built:
+    """Give version k: ``y = k * x``."""
+    return Built({"model.onnx": build_scale(float(number))}, (TensorSpec("x", "FP64", (-1,)),), (TensorSpec("y", "FP64", (-1,)),))
+
+
 @contextmanager
-def open_place(versions: int, *, command: Sequence[str] = GATEWAY, start: bool = True) -> Iterator[Place]:
-    """Make an installation with that many versions of the model; everything is gone afterwards."""
+def open_place(
+    versions: int,
+    *,
+    command: Sequence[str] = GATEWAY,
+    start: bool = True,
+    build: Callable[[int], Built] = build_scale_version,
+    predictions: Mapping[str, Any] | None = None,
+) -> Iterator[Place]:
+    """
+    Make an installation with that many versions of the model; everything is gone afterwards.
+
+    Args:
+        versions: How many.
+        command: Of the gateway.
+        start: Whether it is started.
+        build: Gives a version by its number, from 1.
+        predictions: The model's settings of that name.
+    """
     folder = Path(tempfile.mkdtemp(prefix="lastgood-place-"))
     rest, control, prometheus, alertmanager = free_ports(4)
     fresh = {
@@ -91,9 +122,10 @@ def open_place(versions: int, *, command: Sequence[str] = GATEWAY, start: bool =
         "port_alertmanager": alertmanager,
     }
     policy = "".join(f"{name} = {value}\n" for name, value in QUICK_POLICY.items())
-    (folder / PROJECT_FILE).write_text(f"[models.{MODEL}.rollout]\n{policy}", "utf-8")
+    observed = "".join(f"{name} = {json.dumps(value)}\n" for name, value in (predictions or {}).items())
+    (folder / PROJECT_FILE).write_text(f"[models.{MODEL}.rollout]\n{policy}[models.{MODEL}.predictions]\n{observed}", "utf-8")
     settings = load_settings(folder).model_copy(update=fresh)
-    place = Place(settings, register(settings, folder, versions), command)
+    place = Place(settings, register(settings, folder, versions, build), command)
     try:
         if start:
             place.start()
@@ -103,17 +135,18 @@ def open_place(versions: int, *, command: Sequence[str] = GATEWAY, start: bool =
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def register(settings: Settings, folder: Path, versions: int) -> dict[int, str]:
+def register(settings: Settings, folder: Path, versions: int, build: Callable[[int], Built] = build_scale_version) -> dict[int, str]:
     """Register that many versions of the model; give their digests by number."""
     digests = {}
     with Registry.open(settings, writer="cli") as registry:
         for number in range(1, versions + 1):
-            path = folder / f"{number}.onnx"
-            path.write_bytes(build_scale(float(number)))
-            data = path.read_bytes()
-            x, y = TensorSpec("x", "FP64", (-1,)), TensorSpec("y", "FP64", (-1,))
-            content = Content((FileEntry("model.onnx", len(data), hashlib.sha256(data).hexdigest()),), (x,), (y,), 0)
-            version = registry.register(MODEL, content, {"model.onnx": path}, Record("benchmark", f"times {number}"), actor="benchmark")
+            built = build(number)
+            paths = {name: folder / f"{number}-{name}" for name in built.files}
+            for name, path in paths.items():
+                path.write_bytes(built.files[name])
+            entries = tuple(FileEntry(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in sorted(built.files.items()))
+            content = Content(entries, built.inputs, built.outputs, 0, drift=built.drift)
+            version = registry.register(MODEL, content, paths, Record("benchmark", f"version {number}"), actor="benchmark")
             digests[number] = version.digest
     return digests
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lastgood.compression.recipes import MATRIX_OPERATORS
+from lastgood.compression.recipes import MATRIX_OPERATORS, RecipeDoesNotFitError
 from lastgood.errors import UsageError
 
 Array = np.ndarray[Any, Any]
@@ -46,6 +46,7 @@ def quantize_static(model: Path, out: Path, samples: Array, *, input_name: str) 
 
     Raises:
         CalibrationError: No samples, or one is not finite.
+        RecipeDoesNotFitError: The library refuses the model, such as one whose biases are no plain vectors.
 
     Source: ONNX Runtime, "Quantize ONNX models", static quantization.
     """
@@ -56,7 +57,7 @@ def quantize_static(model: Path, out: Path, samples: Array, *, input_name: str) 
         raise CalibrationError(
             f"Calibration got {len(samples)} rows, finite: {bool(np.isfinite(samples).all())}; expected 100 or more, all finite."
         )
-    with _prepared(model) as prepared:
+    with _prepared(model) as prepared, _refusing():
         quantize(
             str(prepared),
             str(out),
@@ -78,12 +79,15 @@ def quantize_dynamic(model: Path, out: Path) -> None:
         model: ONNX file, opset 11 or later, float32 weights in MatMul or Gemm.
         out: Where to write.
 
+    Raises:
+        RecipeDoesNotFitError: The library refuses the model.
+
     Source: ONNX Runtime, "Quantize ONNX models", dynamic quantization.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization import quantize_dynamic as quantize
 
-    with _prepared(model) as prepared:
+    with _prepared(model) as prepared, _refusing():
         quantize(str(prepared), str(out), weight_type=QuantType.QInt8, per_channel=True)
 
 
@@ -126,6 +130,16 @@ class _Rows:
     def get_next(self) -> dict[str, Array] | None:
         """Give the next batch, or None after the last."""
         return next(self._batches, None)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Turn what the quantizer raises, which has no base class of its own, into a recipe that does not fit."""
+    try:
+        yield
+    except Exception as exc:
+        reason = (str(exc).splitlines() or [""])[0].rstrip(".")
+        raise RecipeDoesNotFitError(f"ONNX Runtime's quantizer stopped with {type(exc).__name__}: {reason}") from exc
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import rfc8785
 
 import lastgood
 from lastgood.pipelines.run import Run
+from lastgood.pipelines.update import describe_update
 
 _CODE: Final = ("pipelines", "compression", "runtime.py")  # below the lastgood package
 # What each step leaves in the run folder.
@@ -34,6 +35,7 @@ def train_key(run: Run, data: str) -> str:
             "parameters": facts.parameters,
             "seed": str(facts.seed),
             "libraries": facts.libraries,
+            "update": describe_update(run),
         }
     )
 

@@ -1,5 +1,6 @@
 """The release flow: train, compress, gate, register, deploy."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +28,9 @@ def release(
     why: Annotated[str, Field(description="Why; kept in the record")] = "",
     overrides: Annotated[dict[str, str] | None, Field(description="Parameters of the pipeline to change")] = None,
     seed: Annotated[int | None, Field(description="Of everything random; default: the next version number")] = None,
-    strategy: Annotated[Literal["canary", "direct"], Field(description="Step by step, or most of the traffic at once")] = "canary",
+    strategy: Annotated[
+        Literal["canary", "direct", "shadow"], Field(description="Step by step, copies of the traffic first, or most at once")
+    ] = "canary",
     deploy: Annotated[bool, Field(description="Roll it out; otherwise it is registered only")] = True,  # noqa: FBT002 - a flow's parameter
     traffic: Annotated[Literal["none", "evaluation"], Field(description="Send the evaluation rows as requests")] = "none",
     wait: Annotated[Literal["live", "stable"], Field(description="Until it carries the traffic, or is stable")] = "live",
@@ -48,26 +51,37 @@ def release(
     """
     with hold_model(model):
         if deploy:
-            _ask_gateway(model)
+            ask_gateway(model)
         folder = prepare(model, overrides or {}, seed, why)
-        run = open_run(load_settings(), Path(folder))
-        if tag:
-            check_taggable(run)
-        trained = train_key(run, read_fingerprint(run))
-        _make(run, "train", trained)
-        _make(run, "compress", compress_key(run, trained))
-        show_variants(run)
-        try:
-            gate(folder)
-        finally:
-            show_gate(run)
-        version = register_version(folder, tag=tag)
-        rollout = None
-        if deploy:
-            rollout = deploy_version(
-                folder, version, strategy=strategy, traffic=traffic, wait=wait, wait_seconds=wait_seconds, replace=replace
-            )
-        return {"version": version, "run": folder, "rollout": rollout}
+        options = {"strategy": strategy, "traffic": traffic, "wait": wait, "wait_seconds": wait_seconds, "replace": replace}
+        return release_run(folder, rollout=options if deploy else None, tag=tag)
+
+
+def release_run(folder: str, *, rollout: Mapping[str, Any] | None, tag: bool = False) -> dict[str, Any]:
+    """
+    Take a run that is prepared through every step that is left; inside a flow.
+
+    Args:
+        folder: The run's.
+        rollout: How to roll it out, as `lastgood.flows.steps.deploy` takes it; None: it is registered only.
+        tag: Whether to tag the commit.
+
+    Returns:
+        The version, the run folder, and the state of the rollout.
+    """
+    run = open_run(load_settings(), Path(folder))
+    if tag:
+        check_taggable(run)
+    trained = train_key(run, read_fingerprint(run))
+    _make(run, "train", trained)
+    _make(run, "compress", compress_key(run, trained))
+    show_variants(run)
+    try:
+        gate(folder)
+    finally:
+        show_gate(run)
+    version = register_version(folder, tag=tag)
+    return {"version": version, "run": folder, "rollout": None if rollout is None else deploy_version(folder, version, **rollout)}
 
 
 def _make(run: Run, step: Literal["train", "compress"], key: str) -> None:
@@ -77,8 +91,14 @@ def _make(run: Run, step: Literal["train", "compress"], key: str) -> None:
         make.with_options(refresh_cache=True)(step, str(run.folder), key)
 
 
-def _ask_gateway(model: str) -> None:
-    """Find out before the training what would fail after it."""
+def ask_gateway(model: str) -> None:
+    """
+    Find out before the training what would fail after it.
+
+    Raises:
+        FrozenError: The model takes no release.
+        GatewayAwayError: No gateway answers.
+    """
     with Control(load_settings()) as control:
         frozen = next((state["frozen"] for state in control.routes() if state["model"] == model), None)
     if frozen:

@@ -1,5 +1,6 @@
 """The steps of a release as Prefect tasks: training and compressing are cached, registering and deploying never."""
 
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,14 +9,17 @@ from prefect.context import TaskRunContext
 
 from lastgood.errors import LastgoodError
 from lastgood.flows.watching import report_progress
+from lastgood.pipelines.accepted import policy_for
 from lastgood.pipelines.child import Step, run_step
-from lastgood.pipelines.deploy import Until, await_rollout, find_policy
+from lastgood.pipelines.deploy import Until, await_rollout
 from lastgood.pipelines.gate import VERDICT, GateVerdict
 from lastgood.pipelines.progress import Progress
 from lastgood.pipelines.register import register
 from lastgood.pipelines.run import Run, create_run, open_run
 from lastgood.pipelines.tag import check_taggable, tag_commit
 from lastgood.pipelines.traffic import EvaluationTraffic
+from lastgood.pipelines.update import Reason, TooFewRowsError, begin_update
+from lastgood.pipelines.update_settings import UpdatePolicy
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import Control
 from lastgood.settings import load_settings
@@ -35,6 +39,18 @@ def prepare(model: str, overrides: dict[str, str], seed: int | None, why: str) -
     """Make a run folder, and read the data for its fingerprint; give the folder."""
     run = create_run(load_settings(), model, overrides=overrides, seed=seed, why=why)
     run_step(run, "fingerprint", report_progress())
+    return str(run.folder)
+
+
+@task(task_run_name="prepare {model} again, {policy}")
+def prepare_again(model: str, policy: UpdatePolicy, reason: Reason, overrides: dict[str, str], seed: int | None, why: str) -> str:
+    """Make the run folder of an update, take what is new of the prediction log, and read the data's fingerprint; give the folder."""
+    run = begin_update(load_settings(), model, policy=policy, reason=reason, overrides=overrides, seed=seed, why=why)
+    try:
+        run_step(run, "update", report_progress())
+    except TooFewRowsError:
+        shutil.rmtree(run.folder)  # nothing was made, and it may be asked for every quarter of an hour
+        raise
     return str(run.folder)
 
 
@@ -81,7 +97,8 @@ def deploy(
     """Hand the version to the gateway and watch its rollout; the gateway goes on with it if this ends."""
     run = open_run(load_settings(), folder)
     on_progress, model = report_progress(), run.model
-    policy = find_policy(run.settings, model).model_dump(mode="json")
+    with Registry.open(run.settings, writer="cli") as registry:
+        policy = policy_for(run.settings, registry, registry.resolve(f"{model}@{version['digest']}")).model_dump(mode="json")
     with Control(run.settings) as control:
         ref, author, why = f"{model}@{version['digest']}", run.facts.author, run.facts.why
         submitted = control.deploy(ref, strategy=strategy, policy=policy, actor=author, why=why, replace=replace)

@@ -25,7 +25,7 @@ from lastgood.pipelines.run import Run, note_changes, open_run
 from lastgood.pipelines.train import FINGERPRINT
 from lastgood.settings import load_settings
 
-Step = Literal["fingerprint", "train", "compress", "gate"]
+Step = Literal["fingerprint", "update", "train", "compress", "gate"]
 LIVE = "gate/live.json"
 _LAST_LINES = 12
 
@@ -40,7 +40,7 @@ def run_step(run: Run, step: Step, on_progress: OnProgress = ignore_progress) ->
         LastgoodError: The error the step raised, of the same class with the same message.
         StepCrashedError: The child died otherwise; the message has the last lines it wrote.
     """
-    if step != "fingerprint":
+    if step not in {"fingerprint", "update"}:
         note_changes(run)
     if step == "gate":
         _write_live(run)
@@ -123,13 +123,19 @@ def _write_live(run: Run) -> None:
 def _steps() -> dict[str, Callable[[Run, OnProgress], Any]]:
     from lastgood.pipelines.compress import compress
     from lastgood.pipelines.gate import LiveModel, gate
-    from lastgood.pipelines.train import take_fingerprint, train
+    from lastgood.pipelines.train import take_fingerprint, take_rows_and_fingerprint, train
 
     def gate_with_live(run: Run, on_progress: OnProgress) -> Any:
         live: LiveModel | None = run.read(LIVE, LiveModel | None, step="gate")  # type: ignore[arg-type]
         return gate(run, on_progress, live=live)
 
-    return {"fingerprint": take_fingerprint, "train": train, "compress": compress, "gate": gate_with_live}
+    return {
+        "fingerprint": take_fingerprint,
+        "update": take_rows_and_fingerprint,
+        "train": train,
+        "compress": compress,
+        "gate": gate_with_live,
+    }
 
 
 def main(step: str, folder: Path, descriptor: int) -> int:

@@ -19,11 +19,13 @@ from lastgood.pipelines.data import Data
 from lastgood.pipelines.errors import DataError
 from lastgood.pipelines.evaluation import Evaluation, answer, load_evaluation
 from lastgood.pipelines.fit import BATCH_SIZE, EPOCHS
+from lastgood.pipelines.kept_weights import WEIGHTS
 from lastgood.pipelines.parameters import RECIPE
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress, reporting
 from lastgood.pipelines.run import Run
-from lastgood.pipelines.train import EVALUATION, MODEL, RESULT, WEIGHTS, TrainResult, build_model, fit_model, load_data
+from lastgood.pipelines.train import EVALUATION, MODEL, RESULT, TrainResult, build_model, fit_model, load_data
 from lastgood.pipelines.train import STEP as TRAIN
+from lastgood.pipelines.update import fingerprint, goes_on
 from lastgood.render import Table
 from lastgood.runtime import UnsupportedModelError, open_session
 
@@ -177,12 +179,14 @@ class _Maker:
 
     def _load(self) -> Data:
         if self._data is None:
-            self._data = load_data(self._run)
-            if self._data.fingerprint() != self._trained.data:
+            data = load_data(self._run)
+            if (found := fingerprint(self._run, data)) != self._trained.data:
                 raise DataError(
-                    f"load() of {self._run.found.file.name} gives other rows now ({self._data.fingerprint()[:19]}…) than for training "
+                    f"load() of {self._run.found.file.name} gives other rows now ({found[:19]}…) than for training "
                     f"({self._trained.data[:19]}…): seed what it draws, or train again."
                 )
+            # What was cut needs more than the few rows of an incremental update to find back.
+            self._data = load_data(self._run, everything=True) if goes_on(self._run) else data
         return self._data
 
 

@@ -64,6 +64,7 @@ class Measurements:
         live: Name of the live version; None at the first release.
         paired: Against the live version; None where it could not answer.
         live_problem: Why it could not.
+        live_agreement: Share of rows with the live version's label; None where there is none.
     """
 
     sets: Mapping[str, Score]
@@ -78,6 +79,7 @@ class Measurements:
     live: str | None = None
     paired: Paired | None = None
     live_problem: str = ""
+    live_agreement: float | None = None
     pooled: Score = field(init=False)
 
     def __post_init__(self) -> None:

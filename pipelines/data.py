@@ -26,6 +26,8 @@ class Data:
         validation: To choose between searched parameters; default: a part of the training rows.
         groups: By evaluation set: "row" int64, the original each row was made from, where one original was
             made into several rows; rows of one original count less than independent ones.
+        times: By evaluation set: "row" float64 unix seconds, when each row came in. With a day or more of them the drift
+            reference knows the daily rhythm from the start; without, it is learnt in production.
 
     Raises:
         DataError: A shape, type or value that cannot be trained or tested on.
@@ -35,6 +37,7 @@ class Data:
     evaluation: Mapping[str, Labelled]
     validation: Labelled | None = None
     groups: Mapping[str, Array] = field(default_factory=dict)
+    times: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check and convert every array."""
@@ -56,10 +59,12 @@ class Data:
                     f"Data.groups[{name!r}] has shape {np.shape(group)}; expected one number per row of a set ({', '.join(evaluation)})."
                 )
             groups[name] = np.asarray(group, np.int64)
+        times = {str(name): _check_times(str(name), own, evaluation) for name, own in self.times.items()}
         object.__setattr__(self, "train", train)
         object.__setattr__(self, "evaluation", evaluation)
         object.__setattr__(self, "validation", validation)
         object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "times", times)
 
     def fingerprint(self) -> str:
         """Give ``sha256:`` and the SHA-256 over every array with its name, type and shape."""
@@ -89,7 +94,7 @@ class Data:
         x, y = self.train
         order = np.random.default_rng(0).permutation(len(y))  # the split is part of the data, whatever the run's seed
         count = max(1, round(len(y) * VALIDATION_PART))
-        return Data((x[order[count:]], y[order[count:]]), self.evaluation, (x[order[:count]], y[order[:count]]), self.groups)
+        return Data((x[order[count:]], y[order[count:]]), self.evaluation, (x[order[:count]], y[order[:count]]), self.groups, self.times)
 
     def _arrays(self) -> Iterator[tuple[str, Array]]:
         pairs = {"train": self.train, **{f"evaluation {name}": pair for name, pair in self.evaluation.items()}}
@@ -100,6 +105,8 @@ class Data:
             yield f"{name} y", y
         for name, group in self.groups.items():
             yield f"groups {name}", group
+        for name, own in self.times.items():
+            yield f"times {name}", own
 
 
 def _check(name: str, pair: Any, row_shape: tuple[int, ...] | None = None) -> Labelled:
@@ -124,3 +131,17 @@ def _check(name: str, pair: Any, row_shape: tuple[int, ...] | None = None) -> La
     if labels is None or labels.min() < 0:
         raise DataError(f"Data.{name} has y of {y.dtype}, {np.unique(y)[:3].tolist()}…; expected whole numbers from 0, one per class.")
     return x, labels
+
+
+def _check_times(name: str, times: Any, evaluation: Mapping[str, Labelled]) -> Array:
+    if name not in evaluation or np.shape(times) != evaluation[name][1].shape:
+        raise DataError(
+            f"Data.times[{name!r}] has shape {np.shape(times)}; expected one number per row of a set ({', '.join(evaluation)})."
+        )
+    try:
+        seconds = np.asarray(times, np.float64)
+    except (ValueError, TypeError) as exc:
+        raise DataError(f"Data.times[{name!r}] is {np.asarray(times).dtype}; expected unix seconds: {exc}.") from exc
+    if not np.isfinite(seconds).all():
+        raise DataError(f"Data.times[{name!r}] has {int((~np.isfinite(seconds)).sum())} values that are not finite; expected unix seconds.")
+    return seconds

@@ -23,12 +23,13 @@ _ARRAYS = "rows.npz"
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Rows "row feature…" float32, labels and originals "row" int64, and slices "row" bool by name."""
+    """Rows "row feature…" float32, labels and originals "row" int64, slices "row" bool by name, unix seconds "row" where known."""
 
     x: Array
     y: Array
     groups: Array
     slices: Mapping[str, Array]
+    times: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def slice_evaluation(found: Found, data: Data) -> Evaluation:
                 raise DataError(
                     f"slices() gave {label!r} as {mask.dtype} of shape {mask.shape} for set {name!r}; expected {y.shape} of true or false."
                 )
-        sets[name] = EvaluationSet(x, y, data.groups[name], slices)
+        sets[name] = EvaluationSet(x, y, data.groups[name], slices, data.times.get(name))
     return Evaluation(sets)
 
 
@@ -91,6 +92,7 @@ def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
         names.append({"set": name, "slices": list(own.slices)})
         arrays |= {f"x{index}": own.x, f"y{index}": own.y, f"groups{index}": own.groups}
         arrays |= {f"slice{index}_{position}": mask for position, mask in enumerate(own.slices.values())}
+        arrays |= {} if own.times is None else {f"times{index}": own.times}
     np.savez(folder / _ARRAYS, **arrays)
     (folder / _NAMES).write_text(json.dumps(names, indent=1), "utf-8")
 
@@ -121,6 +123,7 @@ def _read(folder: Path) -> Evaluation:
                     saved[f"y{index}"],
                     saved[f"groups{index}"],
                     {name: saved[f"slice{index}_{position}"] for position, name in enumerate(entry["slices"])},
+                    saved.get(f"times{index}"),
                 )
                 for index, entry in enumerate(names)
             }

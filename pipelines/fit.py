@@ -1,6 +1,6 @@
 """How a model is fitted where a pipeline does not say so itself."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lastgood.compression.convert import kind_of
@@ -31,3 +31,22 @@ def fit_model(model: Any, data: Data, parameters: Mapping[str, Any]) -> None:
     model.compile(tf_keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
     watch = tf_keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _logs: report_part((epoch + 1) / epochs))
     model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=[watch])
+
+
+def fit_more(fit: Callable[[Any, Data, Mapping[str, Any]], None], model: Any, data: Data, parameters: Mapping[str, Any]) -> None:
+    """
+    Fit a model further that has a version's weights.
+
+    Args:
+        fit: The pipeline's own, for Keras models.
+        model: From `lastgood.pipelines.warm_start.restore_state`.
+        data: ``train`` is used.
+        parameters: With ``epochs``; 0 leaves the model as it is.
+    """
+    epochs = int(parameters["epochs"])
+    if kind_of(model) == "sklearn":
+        from lastgood.pipelines.warm_start import continue_fit
+
+        continue_fit(model, data.train, epochs=epochs)
+    elif epochs:
+        fit(model, data, parameters)

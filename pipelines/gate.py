@@ -139,11 +139,12 @@ def _measure(
     evaluation: Evaluation, labels: Array, fp32: Array, *, file: Path, p95_seconds: float, live: LiveModel | None, facts: RunFacts
 ) -> Measurements:
     right = labels == evaluation.y
-    paired, problem = None, ""
+    paired, problem, agreement = None, "", None
     if live is not None:
         try:
-            live_right = answer_live(live, evaluation, read_signature(open_session(file))[0]) == evaluation.y
-            paired = compare_answers(right, live_right, evaluation.groups)
+            live_labels = answer_live(live, evaluation, read_signature(open_session(file))[0])
+            paired = compare_answers(right, live_labels == evaluation.y, evaluation.groups)
+            agreement = float((labels == live_labels).mean())
         except _IncomparableError as exc:
             problem = str(exc)
     return Measurements(
@@ -159,6 +160,7 @@ def _measure(
         live=live.name if live else None,
         paired=paired,
         live_problem=problem,
+        live_agreement=agreement,
     )
 
 
@@ -183,6 +185,7 @@ def _list_metrics(measured: Measurements) -> Mapping[str, float]:
         **{f"accuracy.slice.{name}": score.accuracy for name, score in measured.slices.items() if score.rows},
         "fp32_accuracy": measured.fp32.accuracy,
         "fp32_agreement": measured.agreement,
+        **({} if measured.live_agreement is None else {"live_agreement": measured.live_agreement}),
         "p95_seconds": measured.p95_seconds,
         "size_bytes": float(measured.bytes),
         "evaluation_rows": float(measured.pooled.rows),

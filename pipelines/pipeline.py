@@ -53,6 +53,17 @@ class Pipeline:
 
         fit_model(model, data, parameters)
 
+    def fit_more(self, model: Any, data: Data, parameters: Mapping[str, Any]) -> None:
+        """
+        Fit a model that has the live version's weights to ``data.train``, in place: an incremental update.
+
+        ``parameters`` are the live version's, with the update's ``epochs``. A Keras model is fitted by `fit`, an estimator
+        of scikit-learn by ``partial_fit``.
+        """
+        from lastgood.pipelines.fit import fit_more
+
+        fit_more(self.fit, model, data, parameters)
+
     def slices(self, x: Array, y: Array) -> Mapping[str, Array]:
         """Give parts of an evaluation set to be tested on their own: by name, "row" bool."""
         del x, y

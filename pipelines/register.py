@@ -1,4 +1,4 @@
-"""The last step: make the exact file that the gate passed an immutable version, with examples of its answers."""
+"""The last step: make the exact file that the gate passed an immutable version, with examples of its answers and a drift reference."""
 
 import hashlib
 import re
@@ -15,10 +15,13 @@ from lastgood.pipelines.errors import GateRefusedError
 from lastgood.pipelines.evaluation import Evaluation, load_evaluation
 from lastgood.pipelines.gate import STEP as GATE
 from lastgood.pipelines.gate import VERDICT, GateVerdict, explain_refusal
+from lastgood.pipelines.kept_weights import WEIGHTS, keep_weights
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress
+from lastgood.pipelines.reference import write_reference
 from lastgood.pipelines.run import Run, note_changes
 from lastgood.pipelines.train import EVALUATION, RESULT, TrainResult
 from lastgood.pipelines.train import STEP as TRAIN
+from lastgood.pipelines.update import RECORDED, read_taken
 from lastgood.registry import golden
 from lastgood.registry.content import Content, FileEntry, Golden, Record
 from lastgood.registry.registry import Registry
@@ -28,6 +31,7 @@ from lastgood.tensors import TensorSpec
 
 STEP = "register"
 REGISTERED = "register.json"
+DRIFT = "drift.npz"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 GOLDEN_ROWS = 16  # or more: a few of every evaluation set
 GOLDEN_RTOL, GOLDEN_ATOL = 1e-3, 1e-3  # another CPU's kernels may round otherwise; int8 in steps of a scale
@@ -72,17 +76,21 @@ def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_prog
             f"run `lastgood gate {run.model} --run {run.id}` again."
         )
     on_progress(Progress(STEP, "writing golden examples", 0.2))
-    examples = run.folder / "register" / "golden.npz"
-    inputs, outputs = write_golden(model, load_evaluation(run.folder / EVALUATION), examples)
-    files = {"golden.npz": examples, "model.onnx": model}
+    examples, reference = run.folder / "register" / "golden.npz", run.folder / "register" / DRIFT
+    evaluation = load_evaluation(run.folder / EVALUATION)
+    inputs, outputs = write_golden(model, evaluation, examples)
+    on_progress(Progress(STEP, "profiling inputs and answers", 0.4))
+    write_reference(model, evaluation, reference)
+    files = {DRIFT: reference, "golden.npz": examples, "model.onnx": model}
     content = Content(
         files=tuple(FileEntry(path, files[path].stat().st_size, _hash(files[path])) for path in sorted(files)),
         inputs=inputs,
         outputs=outputs,
         batching=find_batching(inputs, outputs),
         golden=Golden("golden.npz", GOLDEN_RTOL, GOLDEN_ATOL),
+        drift=DRIFT,
     )
-    facts = run.facts
+    facts, update = run.facts, read_taken(run)
     record = Record(
         author=facts.author,
         why=facts.why,
@@ -91,13 +99,14 @@ def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_prog
         data=trained.data,
         seed=facts.seed,
         parent=facts.parent,
-        parameters={**trained.parameters, "recipe": compressed.chosen},
+        parameters={**trained.parameters, "recipe": compressed.chosen, **({RECORDED: update.to_record()} if update else {})},
         metrics=verdict.metrics,
         libraries=facts.libraries,
         run=facts.run,
     )
     on_progress(Progress(STEP, "storing", 0.6))
     version = registry.register(run.model, content, files, record, actor=facts.author)
+    keep_weights(run.settings, version.digest, run.folder / WEIGHTS)
     run.write(REGISTERED, Registered(version.model, version.number, version.digest, version.new))
     on_progress(Progress(STEP, f"{version.model}@{version.number}{'' if version.new else ', which the model has already'}", 1.0))
     return version

@@ -8,20 +8,22 @@ from typing import Any
 import numpy as np
 
 from lastgood.compression.convert import convert, kind_of
-from lastgood.compression.magnitude import save_weights
 from lastgood.compression.tensorflow_settings import fix_random, fix_tensorflow
 from lastgood.pipelines.calling import calling
 from lastgood.pipelines.data import Data
 from lastgood.pipelines.errors import PipelineError
 from lastgood.pipelines.evaluation import answer, save_evaluation, slice_evaluation
+from lastgood.pipelines.kept_weights import WEIGHTS
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress, reporting
 from lastgood.pipelines.run import Run
+from lastgood.pipelines.update import PARENT, apply_update, fingerprint, goes_on, read_taken, take_update
+from lastgood.pipelines.warm_start import keep_state, restore_state
 from lastgood.runtime import open_session
 
 STEP = "train"
 RESULT = "train.json"
 FINGERPRINT = "data.json"
-MODEL, WEIGHTS, EVALUATION = "train/model.onnx", "train/weights.npz", "evaluation"
+MODEL, EVALUATION = "train/model.onnx", "evaluation"
 _PARITY_ROWS = 256
 
 
@@ -60,19 +62,18 @@ def train(run: Run, on_progress: OnProgress = ignore_progress) -> TrainResult:
     data = load_data(run, on_progress)
     evaluation = slice_evaluation(run.found, data)
     save_evaluation(evaluation, run.folder / EVALUATION)
-    model, parameters, searched = _search(run, data, on_progress)
+    model, parameters, searched = _go_on(run, data, on_progress) if goes_on(run) else _search(run, data, on_progress)
     kind = kind_of(model)
     on_progress(Progress(STEP, "converting to ONNX", 0.92))
     file = run.folder / MODEL
     file.parent.mkdir(exist_ok=True)
     convert(model, file, input_name=run.found.pipeline.input_name, rows=next(iter(data.evaluation.values()))[0][:_PARITY_ROWS])
-    if kind == "tf_keras":
-        save_weights(model, run.folder / WEIGHTS)
+    keep_state(model, run.folder / WEIGHTS)
     labels = answer(open_session(file), evaluation)
     result = TrainResult(
         kind=kind,
         parameters=parameters,
-        data=data.fingerprint(),
+        data=fingerprint(run, data),
         rows=len(data.train[1]),
         accuracy=float((labels == evaluation.y).mean()),
         bytes=file.stat().st_size,
@@ -84,7 +85,17 @@ def train(run: Run, on_progress: OnProgress = ignore_progress) -> TrainResult:
     return result
 
 
-def load_data(run: Run, on_progress: OnProgress = ignore_progress) -> Data:
+def load_data(run: Run, on_progress: OnProgress = ignore_progress, *, everything: bool = False) -> Data:
+    """
+    Give what the run trains on and is tested on: what the pipeline loads, and for an update what the log has.
+
+    With ``everything`` all rows, also where an incremental update trains on a part of them.
+    """
+    data = apply_update(run, _load(run, on_progress), everything=everything)
+    return data.hold_out_validation() if run.found.pipeline.search and not goes_on(run) else data
+
+
+def _load(run: Run, on_progress: OnProgress) -> Data:
     """Call the pipeline's ``load()`` with every global generator seeded."""
     on_progress(Progress(STEP, "loading data", 0.0))
     fix_random(run.facts.seed)
@@ -93,12 +104,23 @@ def load_data(run: Run, on_progress: OnProgress = ignore_progress) -> Data:
         data = found.pipeline.load()
     if not isinstance(data, Data):
         raise PipelineError(f"load() of {found.file.name} gave {type(data).__name__}; expected Data(train=(x, y), evaluation={{...}}).")
-    return data if not found.pipeline.search else data.hold_out_validation()
+    return data
 
 
 def take_fingerprint(run: Run, on_progress: OnProgress = ignore_progress) -> None:
     """Load the run's data only to write its fingerprint, data.json: what a cache needs to know before training."""
-    run.write(FINGERPRINT, {"data": load_data(run, on_progress).fingerprint()})
+    run.write(FINGERPRINT, {"data": fingerprint(run, load_data(run, on_progress))})
+
+
+def take_rows_and_fingerprint(run: Run, on_progress: OnProgress = ignore_progress) -> None:
+    """
+    Take the rows of the prediction log that the run's update trains on; then as `take_fingerprint`.
+
+    Raises:
+        TooFewRowsError: An incremental update has not enough new ones.
+    """
+    take_update(run, _load(run, on_progress))
+    take_fingerprint(run, on_progress)
 
 
 def build_model(run: Run, parameters: Mapping[str, Any]) -> Any:
@@ -124,6 +146,18 @@ def fit_model(run: Run, model: Any, data: Data, parameters: Mapping[str, Any]) -
     """Call the pipeline's ``fit()``."""
     with calling(run.found.file, "fit()"):
         run.found.pipeline.fit(model, data, parameters)
+
+
+def _go_on(run: Run, data: Data, on_progress: OnProgress) -> tuple[Any, dict[str, Any], list[Searched]]:
+    """Fit what has the live version's weights to the run's rows; nothing is searched, the structure is the live version's."""
+    update = read_taken(run)
+    assert update is not None  # noqa: S101 - the caller asked
+    parameters = run.facts.parameters
+    model = build_model(run, parameters)
+    restore_state(model, run.folder / PARENT, data.train)
+    with reporting(on_progress, STEP, f"fitting {len(data.train[1])} rows further", 0.05, 0.9), calling(run.found.file, "fit_more()"):
+        run.found.pipeline.fit_more(model, data, {**parameters, "epochs": update.asked.epochs})
+    return model, parameters, []
 
 
 def _search(run: Run, data: Data, on_progress: OnProgress) -> tuple[Any, dict[str, Any], list[Searched]]:

@@ -151,6 +151,10 @@ class Control:
         """Lift a tombstone; give the whole digest."""
         return str(self._ask("POST", "/lift", {"digest": digest, "actor": actor, "why": why})["digest"])
 
+    def quality(self, model: str) -> dict[str, Any]:
+        """Give what is known of a model's answers: accuracy by labels, drift, the state of the prediction log."""
+        return self._ask("GET", f"/models/{model}/quality")
+
     def _ask(self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         if not self._known:
             self.ping()
@@ -221,13 +225,29 @@ class Predictor:
         """
         return self._check(self.send(model, inputs))
 
-    def send(self, model: str, inputs: list[dict[str, Any]]) -> httpx.Response:
-        """Ask for one answer and give the whole response, whatever its status."""
-        return self._send("POST", f"/v2/models/{model}/infer", {"inputs": inputs})
+    def send(self, model: str, inputs: list[dict[str, Any]], *, part: str | None = None) -> httpx.Response:
+        """Ask for one answer and give the whole response, whatever its status; ``part`` names the slice of the traffic it is of."""
+        headers = None if part is None else {"x-lastgood-slice": part}
+        return self._send("POST", f"/v2/models/{model}/infer", {"inputs": inputs}, headers)
 
-    def _send(self, method: str, path: str, body: Any = None) -> httpx.Response:
+    def feed_back(self, model: str, labels: Mapping[str, int]) -> int:
+        """
+        Say what earlier answers should have been; give how many labels were taken.
+
+        Args:
+            model: Its name.
+            labels: Classes by the ``id`` of the answers, however late and in any order.
+
+        Raises:
+            UsageError: The gateway says what is wrong with them.
+            UnavailableError: It is away, or cannot take labels now.
+        """
+        body = {"labels": [{"id": key, "label": int(label)} for key, label in labels.items()]}
+        return int(self._check(self._send("POST", f"/v2/models/{model}/feedback", body))["accepted"])
+
+    def _send(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> httpx.Response:
         try:
-            return self._http.request(method, path, json=body)
+            return self._http.request(method, path, json=body, headers=headers)
         except httpx.TransportError as exc:
             raise GatewayAwayError(f"No answer from {self._url} ({exc!r}). Start a gateway: lastgood up.") from exc
 

@@ -14,7 +14,7 @@ from lastgood.flows.triggers.verdict import TriggerSettingsError
 # the values of that build unless the job has them.
 PARAMETERS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "MODEL": ("string", "digits", ()),
-    "STRATEGY": ("choice", "canary", ("canary", "direct")),
+    "STRATEGY": ("choice", "canary", ("canary", "shadow", "direct")),
     "SETTINGS": ("text", "", ()),
     "WHY": ("string", "", ()),
     "SEED": ("string", "", ()),

@@ -94,7 +94,7 @@ class StepCounts:
         all requests are the baseline's, and that is no evidence.
         """
         candidate_good = max(self.candidate.batches - candidate_bad, 0)
-        due = int((self.candidate.batches + 1) * (1 - self.batch_part) / self.batch_part) if self.batch_part > 0 else 0
+        due = _count_due(self.candidate.batches, self.batch_part)
         baseline_good = max(min(self.baseline.batches - baseline_bad - self.baseline.unsettled, due), 0)
         larger = max(self.baseline.batches_per_request / self.candidate.batches_per_request, 1.0)
         return Contrast(self.exposure, candidate_bad, baseline_bad, candidate_good, baseline_good, self.batch_part, larger)
@@ -107,7 +107,8 @@ class StepCounts:
         depend on who answered: then a labelled answer is the candidate's with the coin's probability, however late it is.
         """
         own, other = self.candidate, self.baseline
-        return Contrast(self.share, own.wrong, other.wrong, own.labelled - own.wrong, other.labelled - other.wrong, self.share)
+        good = min(other.labelled - other.wrong, _count_due(own.labelled, self.share))
+        return Contrast(self.share, own.wrong, other.wrong, own.labelled - own.wrong, good, self.share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,3 +214,8 @@ def _hazard(steps: Sequence[StepCounts], policy: JudgePolicy) -> float:
     deaths = sum(step.candidate.deaths for step in steps)
     seconds = math.fsum(step.candidate.process_seconds for step in steps)
     return log_hazard_evidence(deaths, seconds, policy.tolerated_deaths_per_hour / 3600)
+
+
+def _count_due(candidate: int, part: float) -> int:
+    """Give how many the coin deals to the baseline for so many of the candidate's and one more; ``part`` is the candidate's."""
+    return int((candidate + 1) * (1 - part) / part) if part > 0 else 0

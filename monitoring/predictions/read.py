@@ -159,7 +159,10 @@ def _to_numpy(column: Any) -> Array:
         flat = column.combine_chunks()
         values = flat.flatten() if not isinstance(flat, arrow.ChunkedArray) else arrow.concat_arrays([c.flatten() for c in flat.chunks])
         return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), kind.list_size)
-    return np.asarray(column.to_numpy())
+    values = np.asarray(column.to_numpy())
+    if arrow.types.is_list(kind) and len(values) and len({len(row) for row in values}) == 1:
+        return np.stack(list(values))
+    return values
 
 
 def _join(parts: list[Array]) -> Array:

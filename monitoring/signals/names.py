@@ -56,6 +56,9 @@ DRIFT_EVIDENCE = Metric("lastgood_drift_log_evidence", "gauge", "Natural logarit
 DRIFT_THRESHOLD = Metric("lastgood_drift_threshold_log", "gauge", "Natural logarithm of the evidence that calls it drift.", ("model",))
 DRIFT_MEANING = Metric("lastgood_drift_meaning", "gauge", "1 for what the drift means.", ("model", "meaning"))
 MEANINGS = ("none", "retrain", "suspect")  # the label ``meaning`` of DRIFT_MEANING
+ESTIMATED_ACCURACY = Metric(
+    "lastgood_estimated_accuracy_ratio", "gauge", "Accuracy guessed from confidence, without labels: blind to a changed meaning.", _VERSION
+)
 OBSERVER_UP = Metric("lastgood_observer_up", "gauge", "Whether the process that logs predictions and looks for drift takes them.", ())
 OBSERVER_DROPPED = Metric("lastgood_observer_dropped_total", "counter", "Predictions the observer was too slow to take.", ("model",))
 PREDICTION_LOG_FAILURES = Metric(
@@ -100,6 +103,7 @@ OF_PREDICTIONS: tuple[Metric, ...] = (
     DRIFT_EVIDENCE,
     DRIFT_THRESHOLD,
     DRIFT_MEANING,
+    ESTIMATED_ACCURACY,
     OBSERVER_UP,
     OBSERVER_DROPPED,
     PREDICTION_LOG_FAILURES,

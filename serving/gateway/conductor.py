@@ -28,6 +28,7 @@ from lastgood.serving.gateway.comparisons import Comparisons
 from lastgood.serving.gateway.installer import Installer
 from lastgood.serving.gateway.intents import Intent, check_cooldown, check_intent
 from lastgood.serving.gateway.journal import Journal
+from lastgood.serving.gateway.observation import Observation
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
 from lastgood.serving.gateway.shelf import Shelf
@@ -57,9 +58,16 @@ class Conductor:
         self.book = Book()
         self.record = SharedRecord(settings)
         self.plane = plane
+        self.observation = Observation(settings, self.book, self.record)
         self._journal = Journal(folder / "withdrawals.jsonl")
         self.shelf = Shelf(
-            self.record, plane, folder / "versions", backend=make_backend(settings), program=program, generation=self.book.generation
+            self.record,
+            plane,
+            folder / "versions",
+            backend=make_backend(settings),
+            program=program,
+            generation=self.book.generation,
+            on_batch=self.observation.feed.show,
         )
         self._installer = Installer(settings, plane, self.shelf)
         self.withdrawals = Withdrawals(
@@ -71,6 +79,11 @@ class Conductor:
         self.auditor = Auditor(self.record, folder / "checked.json")
         self._installer.on_bad = self._watch.on_bad
         self.shelf.on_death = self._watch.on_death
+        self.shelf.on_up = self.observation.watch
+        self.shelf.on_down = self.observation.forget
+        self.observation.look = self._watch.look
+        self.observation.drifts.advance = self._stages.go_on
+        plane.on_labels = self.observation.take_labels
         self._watching: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -79,6 +92,7 @@ class Conductor:
         states, self.book.vetoed = await self.record.load()
         self.book.held = {model: Held(state, generation) for model, (state, generation) in states.items()}
         self.withdrawals.apply_journal()
+        self.observation.start()
         try:
             await self.shelf.open(self._needs())
         except ConfigurationError:
@@ -97,6 +111,7 @@ class Conductor:
                 await task
         await self.book.close(seconds=5)  # what is still unwritten after this is in the journal
         await self.shelf.close()
+        await self.observation.close()
         await self.record.close()
         self._journal.close()
 

@@ -9,12 +9,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from lastgood import __version__
-from lastgood.errors import UsageError
+from lastgood.errors import NotFoundError, UsageError
 from lastgood.serving.gateway.alerts import read_webhook
 from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.describe import describe
 from lastgood.serving.gateway.intents import Intent
 from lastgood.serving.gateway.messages import Request, Response, json_response
+from lastgood.serving.gateway.quality import describe_quality
 from lastgood.serving.gateway.router import Router
 from lastgood.serving.gateway.withdrawals import Reason
 from lastgood.serving.rollout.policy import read_policy
@@ -28,7 +29,7 @@ class _Deploy(msgspec.Struct, forbid_unknown_fields=True):
     ref: str
     actor: str
     why: str = ""
-    strategy: Literal["canary", "direct"] = "canary"
+    strategy: Literal["canary", "direct", "shadow"] = "canary"
     policy: dict[str, Any] = {}
     replace: bool = False
     automatic: bool = False
@@ -82,6 +83,7 @@ class ControlPlane:
         add("POST", "/rollouts/{model}/promote", self.promote)
         add("POST", "/models/{model}/unfreeze", self.unfreeze)
         add("POST", "/lift", self.lift)
+        add("GET", "/models/{model}/quality", self.show_quality)
 
     def health(self, _: Request) -> Response:
         """Say that the gateway drives, and how many decisions the shared record lacks."""
@@ -145,6 +147,17 @@ class ControlPlane:
         """Lift a tombstone."""
         body = _read(request, _Lift)
         return json_response({"digest": await self._conductor.lift(body.digest, actor=body.actor, why=body.why)})
+
+    def show_quality(self, request: Request) -> Response:
+        """Give what is known of a model's answers: accuracy by labels, drift, the state of the prediction log."""
+        model, observation = request.params["model"], self._conductor.observation
+        self._book.known(model)
+        known = observation.models.get(model)
+        if known is None:
+            raise NotFoundError(f"Nothing is known of the answers of {model!r}: no version of it has been up since the gateway began.")
+        drift = observation.drifts.models.get(model)
+        found = describe_quality(known, drift, floor=observation.floor(model), dropped=observation.feed.dropped[model])
+        return json_response({"model": model, **found})
 
     def _describe(self, model: str, status: int = 200) -> Response:
         return json_response(describe(self._book, self._conductor.shelf, self._book.known(model)), status)

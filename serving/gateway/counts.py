@@ -55,6 +55,7 @@ class Step:
     share: float
     candidate: RoleStep = field(default_factory=RoleStep)
     baseline: RoleStep = field(default_factory=RoleStep)
+    shadow: bool = False  # the candidate gets copies: its labels count as pairs, and by nothing else
     began: float = field(default_factory=time.monotonic)
 
 
@@ -70,7 +71,7 @@ class RolloutCounts:
 
     def add_labels(self, step: int, role: str, labelled: int, wrong: int) -> None:
         """Count labelled answers, however late they come, in the step in which they were given."""
-        if 0 <= step < len(self.steps) and role in {"candidate", "baseline"}:
+        if 0 <= step < len(self.steps) and not self.steps[step].shadow and role in {"candidate", "baseline"}:
             own = self.steps[step].candidate if role == "candidate" else self.steps[step].baseline
             own.labelled += labelled
             own.wrong += wrong
@@ -81,10 +82,10 @@ class RolloutCounts:
         labels = PairCounts(before.lost + new.lost, before.won + new.won, before.tied + new.tied)
         self.pairs = Pairs(self.pairs.agreed + found.agreed, self.pairs.disagreed + found.disagreed, labels)
 
-    def step(self, share: float, slot: str) -> Step:
+    def step(self, share: float, slot: str, *, shadow: bool = False) -> Step:
         """Give the current step, beginning one where the share or the ``slot`` (state and step number) is new."""
         if not self.steps or self.steps[-1].share != share or self._slot != slot:
-            self.steps.append(Step(share))
+            self.steps.append(Step(share, shadow=shadow))
             self._slot = slot
         return self.steps[-1]
 
@@ -112,7 +113,10 @@ class RolloutCounts:
     def save(self, path: Path) -> None:
         """Write the counts, replacing the file at once; the last second may be lost with the process, no more."""
         limit = self.slow_limit_seconds if math.isfinite(self.slow_limit_seconds) else None
-        steps = [{"share": step.share, "candidate": _json(step.candidate), "baseline": _json(step.baseline)} for step in self.steps]
+        steps = [
+            {"share": step.share, "shadow": step.shadow, "candidate": _json(step.candidate), "baseline": _json(step.baseline)}
+            for step in self.steps
+        ]
         fresh = path.with_name(f"{path.name}.new")
         value = {"rollout": self.rollout, "slow_limit_seconds": limit, "steps": steps, "marks": write_marks(self.marks)}
         value["pairs"] = asdict(self.pairs)
@@ -126,7 +130,10 @@ class RolloutCounts:
             value = json.loads(path.read_text("utf-8"))
             if value["rollout"] != rollout:
                 return cls(rollout)
-            steps = [Step(s["share"], RoleStep.thaw(s["candidate"]), RoleStep.thaw(s["baseline"])) for s in value["steps"]]
+            steps = [
+                Step(s["share"], RoleStep.thaw(s["candidate"]), RoleStep.thaw(s["baseline"]), s.get("shadow", False))
+                for s in value["steps"]
+            ]
             limit = value["slow_limit_seconds"]
             marks = read_marks(value.get("marks", {"names": [], "rows": []}))
             pairs = Pairs.from_json(value["pairs"]) if "pairs" in value else NO_PAIRS

@@ -27,6 +27,7 @@ def describe(book: Book, shelf: Shelf, held: Held) -> dict[str, Any]:
             for pin, role, share in list_lanes(held)
             if pin.digest in state.episodes
         ],
+        "shadow": None if split.shadow is None else {**asdict(split.shadow), "ready": _is_ready(shelf, state.model, split.shadow)},
         "rollout": None if state.rollout is None else _rollout(state.rollout),
         "reason": held.reason,
         "reason_code": held.reason_code,
@@ -74,6 +75,7 @@ def _progress(held: Held) -> dict[str, Any] | None:
         "seconds": round(time.monotonic() - current.began, 3),
         "seconds_needed": seconds,
         "counts": [asdict(step) for step in counts.freeze()],
+        "pairs": asdict(counts.pairs),
     }
 
 

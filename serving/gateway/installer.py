@@ -42,7 +42,9 @@ class Installer:
         shadow = None if split.shadow is None or split.shadow.digest in vetoed else self._shelf.get(model, split.shadow)
         counts = self._counts(held, running)
         # Where there is no baseline beside it, the candidate has everything; of what a shadow gets both have the same.
-        step = counts.step(0.5 if split.shadow else split.share or 1.0, f"{running.state}/{running.step}")
+        step = counts.step(
+            0.5 if split.shadow is not None else split.share or 1.0, f"{running.state}/{running.step}", shadow=split.shadow is not None
+        )
         lane = functools.partial(
             Lane, slow_limit_seconds=counts.slow_limit_seconds, on_bad=self.on_bad, rollout=running.id, step=len(counts.steps) - 1
         )

@@ -74,11 +74,8 @@ def check_cooldown(model: str, number: int, cooldown: Cooldown | None) -> None:
         ConflictError: The model cools down from a withdrawal of the same commit and data.
     """
     if cooldown is not None:
-        began, until = (time.isoformat(timespec="seconds") for time in (cooldown.withdrawn, cooldown.until))
         raise ConflictError(
-            f"{model}@{number} was made of the same commit and data as {model}@{cooldown.number}, which was taken out at {began} "
-            f"({cooldown.cause}: {cooldown.why.rstrip('.')}). It is not released automatically until {until}; a person may deploy it: "
-            f"lastgood deploy {model}@{number} -m WHY."
+            f"{model}@{number} is not released automatically: {cooldown} A person may: lastgood deploy {model}@{number} -m WHY."
         )
 
 

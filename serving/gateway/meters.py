@@ -100,25 +100,26 @@ class VersionMeter:
 
 
 class TrafficLabels:
-    """Names of traffic as clients give them, few enough to be a metric's label."""
+    """Names as clients give them, of traffic or of its slices, few enough to be a metric's label."""
 
-    __slots__ = ("_limit", "_names")
+    __slots__ = ("_default", "_limit", "_names")
 
-    def __init__(self, limit: int = 8) -> None:
-        """Know production; ``limit`` names in all, whatever comes after is "other"."""
-        self._names: dict[bytes, str] = {b"production": "production"}
+    def __init__(self, default: str, limit: int = 8) -> None:
+        """Know the ``default``, which is also what no name is; ``limit`` names in all, whatever comes after is "other"."""
+        self._default = default
+        self._names: dict[bytes, str] = {default.encode(): default}
         self._limit = limit
 
     def label(self, header: bytes | None) -> str:
-        """Give the label for the value of ``x-lastgood-traffic``; what is no name counts as production."""
+        """Give the label for a header's value."""
         if header is None:
-            return "production"
+            return self._default
         known = self._names.get(header)
         if known is not None:
             return known
         allowed = b"abcdefghijklmnopqrstuvwxyz0123456789_-"
         if not 0 < len(header) <= 32 or header.strip(allowed):
-            return "production"
+            return self._default
         if len(self._names) >= self._limit:
             return "other"
         return self._names.setdefault(header, header.decode("ascii"))

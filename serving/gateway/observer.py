@@ -97,7 +97,7 @@ class ObserverProcess:
                 )
             except OSError as exc:
                 ours.close()
-                log.error("the observer cannot be started", why=str(exc))
+                log.warning("the observer cannot be started", why=str(exc))
                 self._try_again()
                 return
         self._socket, self._began = ours, loop.time()
@@ -161,7 +161,7 @@ class ObserverProcess:
             for frame in frames.feed(data):
                 self._on_news(self._decoder.decode(frame))
         except (msgspec.DecodeError, IntegrityError) as exc:
-            log.error("the observer is broken and was ended", why=str(exc))
+            log.warning("the observer is broken and was ended", why=str(exc))
             self._hang_up()
             self._kill()
 

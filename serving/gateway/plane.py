@@ -8,23 +8,27 @@ assignment.
 import asyncio
 import itertools
 import secrets
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import lastgood
 from lastgood.errors import LastgoodError, NotFoundError
 from lastgood.serving.gateway.errors import BadRequestError, NothingUpError, OpenAddressError
+from lastgood.serving.gateway.feedback import read_feedback
 from lastgood.serving.gateway.http import Server
-from lastgood.serving.gateway.inference import RETRY, Desk, Inference
+from lastgood.serving.gateway.inference import RETRY, Copy, Desk, Inference
 from lastgood.serving.gateway.limits import HttpLimits
 from lastgood.serving.gateway.messages import Request, Respond, Response, error_response, json_response
 from lastgood.serving.gateway.meters import RoleMeter, TrafficLabels
 from lastgood.serving.gateway.metrics import PlaneCollector
-from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.pool import ReplicaPool, takes_same
 from lastgood.serving.gateway.protocol import Codec
 from lastgood.serving.gateway.route import Lane, Route, Tally
 from lastgood.serving.gateway.router import Router, find_status
 from lastgood.settings import is_loopback
 
+OnLabels = Callable[[str, Sequence[str], Sequence[int], float], bool]  # model, request ids, labels, Unix time
 HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
 
 
@@ -55,8 +59,11 @@ class DataPlane:
         self._direct: dict[tuple[str, int], Lane] = {}
         self._codecs: dict[tuple[str, int], Codec] = {}
         self._suspended: set[str] = set()
-        self._traffic = TrafficLabels()
+        self._traffic = TrafficLabels("production")
+        self._slices = TrafficLabels("", limit=16)
+        self.on_labels: OnLabels | None = None  # takes labels of requests; says whether it could
         self._ids = itertools.count(1)
+        self._serials = itertools.count(1)
         self._id_prefix = secrets.token_hex(4)
 
     # --- what the conductor does ---------------------------------------------------------------------------------
@@ -148,11 +155,20 @@ class DataPlane:
             return
         now = asyncio.get_running_loop().time()
         request_id = call.id if call.id is not None else f"{self._id_prefix}-{next(self._ids):x}"
+        part = self._slices.label(request.headers.get(b"x-lastgood-slice"))
         pending = Inference(
-            lane, call, now, now + known.limits.deadline_seconds, request, request_id, Desk(codec, meter), self.find_desk, traffic
+            lane, call, now, now + known.limits.deadline_seconds, request, request_id, Desk(codec, meter), self.find_desk, traffic, part
         )
         request.on_disconnect = pending.abandon
         pool.submit(pending)
+        if lane.copies_to is not None:
+            self._copy(pending, lane.copies_to)
+
+    def _copy(self, pending: Inference, shadow: Lane) -> None:
+        known = self.pools.get((shadow.pool.model, shadow.pool.number))
+        if known is not None and takes_same(shadow.pool.content, pending.lane.pool.content):
+            pending.serial = next(self._serials)
+            shadow.pool.submit(Copy(pending, shadow, known.meter.role("shadow")))
 
     def find_desk(self, lane: Lane) -> Desk:
         """Give what writes and counts the answers of the version a lane leads to, also when it was removed a moment ago."""
@@ -175,6 +191,7 @@ class DataPlane:
         router.add("GET", "/v2/models/{model}/versions/{version}", self._describe)
         router.add("GET", "/v2/models/{model}/versions/{version}/ready", self._tell_ready)
         router.add_callback("POST", "/v2/models/{model}/infer", self._infer_model)
+        router.add("POST", "/v2/models/{model}/feedback", self._take_labels)
         router.add_callback("POST", "/v2/models/{model}/versions/{version}/infer", self._infer_version)
         return router
 
@@ -205,6 +222,14 @@ class DataPlane:
             return
         self._infer(request, self._direct.get((lane.pool.model, lane.pool.number), lane))
 
+    def _take_labels(self, request: Request) -> Response:
+        model = self._route(request).model
+        feedback = read_feedback(request.body)
+        ids, labels = [own.id for own in feedback.labels], [own.label for own in feedback.labels]
+        if self.on_labels is None or not self.on_labels(model, ids, labels, time.time()):
+            raise NothingUpError("Labels cannot be taken now: what joins them to answers is starting or behind; try again.")
+        return json_response({"accepted": len(ids)}, 202)
+
     def _route(self, request: Request) -> Route:
         model = request.params["model"]
         route = self.routes.get(model)
@@ -232,4 +257,5 @@ def _refuse(error: LastgoodError) -> Response:
 
 
 def _lanes(route: Route) -> list[Lane]:
-    return [route.main] if route.candidate is None else [route.main, route.candidate]
+    # While a shadow gets copies, the second lane is the same version's.
+    return [route.main] if route.candidate is None or route.candidate.pool is route.main.pool else [route.main, route.candidate]

@@ -332,9 +332,13 @@ def _send_to_fallback(pending: Pending) -> bool:
     fallback = pending.runs_on.fallback
     if fallback is None:
         return False
-    ours, theirs = pending.runs_on.pool.content, fallback.pool.content
-    if (ours.inputs, ours.outputs, ours.batching) != (theirs.inputs, theirs.outputs, theirs.batching):
+    if not takes_same(pending.runs_on.pool.content, fallback.pool.content):
         return False  # it was decoded for a model that takes something else
     pending.runs_on = fallback
     fallback.pool.submit(pending)
     return True
+
+
+def takes_same(ours: Content, theirs: Content) -> bool:
+    """Say whether a request that was decoded for one version can be given to the other."""
+    return (ours.inputs, ours.outputs, ours.batching) == (theirs.inputs, theirs.outputs, theirs.batching)

@@ -16,6 +16,7 @@ from lastgood.serving.gateway.control import ControlPlane
 from lastgood.serving.gateway.http import Server
 from lastgood.serving.gateway.lock import hold
 from lastgood.serving.gateway.plane import DataPlane
+from lastgood.serving.gateway.quality import QualityCollector
 from lastgood.serving.gateway.rollout_metrics import RolloutCollector
 from lastgood.serving.logs import configure_logging
 from lastgood.settings import Settings, load_settings
@@ -40,6 +41,7 @@ class Gateway:
         metrics = CollectorRegistry()
         metrics.register(self.plane.collector)
         metrics.register(RolloutCollector(self.conductor, settings.home))
+        metrics.register(QualityCollector(self.conductor.observation, self.conductor.book))
         control = ControlPlane(self.conductor, metrics, registry_id=settings.registry_id, token=token)
         self.control = Server(control.router, settings.host, settings.port_control)
 

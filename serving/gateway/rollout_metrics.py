@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
@@ -13,6 +12,7 @@ from lastgood import __version__
 from lastgood.monitoring.signals import names
 from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.describe import list_lanes
+from lastgood.serving.gateway.families import counter, gauge
 from lastgood.serving.rollout.table import State
 
 CAUSES = ("judge", "alert", "person", "not-ready")
@@ -32,22 +32,22 @@ class RolloutCollector(Collector):
         yield from self._routes()
         yield from self._rollouts()
         yield from self._counters()
-        free = _gauge(names.FREE)
+        free = gauge(names.FREE)
         free.add_metric((), float(shutil.disk_usage(self._home).free))
         yield free
-        unrecorded = _gauge(names.UNRECORDED)
+        unrecorded = gauge(names.UNRECORDED)
         unrecorded.add_metric((), float(self._conductor.withdrawals.unrecorded))
         yield unrecorded
-        broken = _gauge(names.CHAIN_BROKEN)
+        broken = gauge(names.CHAIN_BROKEN)
         if self._conductor.auditor.broken is not None:
             broken.add_metric((), float(self._conductor.auditor.broken))
         yield broken
-        build = _gauge(names.BUILD_INFO)
+        build = gauge(names.BUILD_INFO)
         build.add_metric((__version__,), 1.0)
         yield build
 
     def _routes(self) -> Iterator[Family]:
-        share, since, generation = _gauge(names.ROUTE_SHARE), _gauge(names.ROUTE_SINCE), _gauge(names.ROUTE_GENERATION)
+        share, since, generation = gauge(names.ROUTE_SHARE), gauge(names.ROUTE_SINCE), gauge(names.ROUTE_GENERATION)
         for model, held in self._conductor.book.held.items():
             generation.add_metric((model,), float(held.generation))
             for pin, role, part in list_lanes(held):
@@ -57,8 +57,8 @@ class RolloutCollector(Collector):
         yield from (share, since, generation)
 
     def _rollouts(self) -> Iterator[Family]:
-        states, frozen = _gauge(names.ROLLOUT_STATE), _gauge(names.FROZEN)
-        evidence, threshold = _gauge(names.EVIDENCE), _gauge(names.THRESHOLD)
+        states, frozen = gauge(names.ROLLOUT_STATE), gauge(names.FROZEN)
+        evidence, threshold = gauge(names.EVIDENCE), gauge(names.THRESHOLD)
         for model, held in self._conductor.book.held.items():
             frozen.add_metric((model,), float(held.state.frozen is not None))
             rollout = held.state.rollout
@@ -75,7 +75,7 @@ class RolloutCollector(Collector):
 
     def _counters(self) -> Iterator[Family]:
         tallies, models = self._conductor.book.tallies, self._conductor.book.held
-        withdrawals, pages, alerts = _counter(names.WITHDRAWALS), _counter(names.PAGES), _counter(names.ALERTS)
+        withdrawals, pages, alerts = counter(names.WITHDRAWALS), counter(names.PAGES), counter(names.ALERTS)
         for model in models:
             # From zero on: a counter that appears with its first event has no increase to alert on.
             for cause in CAUSES:
@@ -85,11 +85,3 @@ class RolloutCollector(Collector):
             for result in RESULTS:
                 alerts.add_metric((model, result), float(tallies.get(("alerts", model, result), 0)))
         yield from (withdrawals, pages, alerts)
-
-
-def _gauge(metric: names.Metric) -> GaugeMetricFamily:
-    return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
-
-
-def _counter(metric: names.Metric) -> CounterMetricFamily:
-    return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)

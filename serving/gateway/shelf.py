@@ -54,6 +54,7 @@ class Shelf:
         self._generation = generation
         self._on_batch = on_batch
         self.on_up: Callable[[ReplicaPool], None] | None = None  # called with each pool that was brought up
+        self.on_down: Callable[[ReplicaPool], None] | None = None  # and with each that is put away
         self._copies = itertools.count(1)
         self._pools: dict[Key, ReplicaPool] = {}
         self._starting: dict[Key, asyncio.Task[ReplicaPool]] = {}
@@ -133,6 +134,8 @@ class Shelf:
         for key in [key for key in self._pools if key[0] == model and key[1] not in kept]:
             pool = self._pools.pop(key)
             self._plane.remove_pool(pool)
+            if self.on_down is not None:
+                self.on_down(pool)
             task = asyncio.create_task(self._put_away(pool))
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)

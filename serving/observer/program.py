@@ -22,12 +22,16 @@ from lastgood.monitoring.predictions.settings import read_predictions
 from lastgood.monitoring.predictions.write import Redact
 from lastgood.serving.logs import configure_logging
 from lastgood.serving.observer.desk import Desk
-from lastgood.serving.observer.wire import Asked, Counted, Frames, Labelled, News, Profiled, ToObserver, Watched, pack
+from lastgood.serving.observer.drift import DriftDesk
+from lastgood.serving.observer.wire import Asked, Counted, Drifted, Frames, Labelled, News, Profiled, ToObserver, Watched, pack
 
 log = structlog.get_logger()
 NICENESS: Final = 5  # requests come first
 _READ_BYTES: Final = 1 << 20
+_LOOK_SECONDS: Final = 0.02  # rows wait this long to be compared together
+_IDLE_SECONDS: Final = 0.1  # to look again where nothing comes
 _WORK_SECONDS: Final = 1.0
+_SAVE_SECONDS: Final = 10.0
 
 
 class Observer:
@@ -46,27 +50,51 @@ class Observer:
         self._home = home
         self._project = project
         self._desks: dict[str, Desk] = {}
+        self._drifts: dict[str, DriftDesk] = {}
         self._found: list[Counted] = []
+        self._drifted: list[Drifted] = []
+        self._look_due = self._work_due = self._save_due = time.monotonic()
         self._decoder = msgspec.msgpack.Decoder(ToObserver)
 
     def run(self) -> None:
         """Observe; return when the gateway is gone and everything is written."""
-        frames, work_due = Frames(), time.monotonic() + _WORK_SECONDS
+        frames = Frames()
         while True:
-            ready, _, _ = select.select([self._connection], [], [], max(0.0, work_due - time.monotonic()))
+            ready, _, _ = select.select([self._connection], [], [], _IDLE_SECONDS)
             if ready:
                 data = self._connection.recv(_READ_BYTES)
                 if not data:
                     break
                 for frame in frames.feed(data):
                     self.take(self._decoder.decode(frame))
-            if time.monotonic() >= work_due:
-                work_due = time.monotonic() + _WORK_SECONDS
-                for desk in self._desks.values():
-                    self._found += desk.work(time.time())
+            self._work()
             self._tell()
         for desk in self._desks.values():
             desk.work(time.time(), everything=True)
+        for model, drift in self._drifts.items():
+            drift.work()
+            self._save(model)
+
+    def _work(self) -> None:
+        now = time.monotonic()
+        if now >= self._look_due:
+            self._look_due = now + _LOOK_SECONDS
+            for drift in self._drifts.values():
+                self._drifted += drift.work()
+        if now >= self._work_due:
+            self._work_due = now + _WORK_SECONDS
+            for desk in self._desks.values():
+                self._found += desk.work(time.time())
+        if now >= self._save_due:
+            self._save_due = now + _SAVE_SECONDS
+            for model in self._drifts:
+                self._save(model)
+
+    def _save(self, model: str) -> None:
+        try:
+            self._drifts[model].save()
+        except OSError as exc:  # the disk is full: it is tried again, and said by an alert of its own
+            log.warning("drift", model=model, problem=f"monitors cannot be kept: {exc}")
 
     def take(self, message: ToObserver) -> None:
         """Do what a message is for."""
@@ -74,9 +102,12 @@ class Observer:
             case Watched():
                 self._watch(message)
             case Profiled():
-                pass
+                if message.model in self._drifts:
+                    self._drifts[message.model].watch(message.version, message.profile)
             case Asked():
                 self._desks[message.model].take_batch(message)
+                if message.model in self._drifts:
+                    self._drifts[message.model].take_batch(message)
             case Labelled():
                 self._desks[message.model].take_labels(message)
 
@@ -89,15 +120,17 @@ class Observer:
             except Exception as exc:  # noqa: BLE001 - the project's own code: whatever it raises when it is imported
                 # Never unredacted: without the function nothing is written.
                 problem = f"nothing is written, for {settings.redact} cannot be loaded: {exc!r}"
-                log.error("predictions", model=message.model, problem=problem)
+                log.warning("predictions", model=message.model, problem=problem)
         before = self._desks.pop(message.model, None)
         if before is not None:
             self._found += before.work(time.time(), everything=True)
+        if (how := settings.how_drift) is not None:
+            self._drifts[message.model] = DriftDesk(message.model, how, self._home / "gateway" / "drift")
         self._desks[message.model] = Desk(message.model, settings, self._home, redact=redact, problem=problem)
 
     def _tell(self) -> None:
-        news = News(counted=self._found)
-        self._found = []
+        news = News(counted=self._found, drifted=self._drifted)
+        self._found, self._drifted = [], []
         for desk in self._desks.values():
             counted, paired, kept = desk.take_counts()
             news.counted += counted

@@ -114,12 +114,11 @@ class Drifted(msgspec.Struct, array_like=True):
 
     model: str
     version: int
-    role: str
     log_evidence: float
     log_threshold: float
     rows: int
-    report: dict[str, Any]
-    estimate: dict[str, Any] | None = None  # accuracy without labels: ratio, low, high
+    sighting: tuple[bool, bool, bool]  # inputs moved, outputs moved, estimated accuracy fell
+    report: dict[str, Any]  # of `lastgood.monitoring.drift.report.DriftReport`
 
 
 class Kept(msgspec.Struct, array_like=True):
@@ -142,7 +141,13 @@ class News(msgspec.Struct, array_like=True, tag="news"):
     kept: list[Kept] = []
 
 
-_encoder = msgspec.msgpack.Encoder()
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be told to the other side")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_to_plain)
 
 
 def pack(message: msgspec.Struct) -> bytes:

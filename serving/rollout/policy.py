@@ -36,6 +36,12 @@ class RolloutPolicy(BaseModel):
     accepted_disagreement: float | None = Field(
         default=None, gt=0, lt=1, description="part of the requests on which a shadow may answer otherwise; default: what the gate measured"
     )
+    accuracy_floor: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="part of the labelled answers that must be right, else an alert asks for a comparison; default: the gate's",
+    )
     early_success: bool = Field(default=False, description="whether a step ends early once the candidate is shown to be no worse")
     success_alpha: float = Field(default=0.05, gt=0, le=0.5, description="probability that this is shown of one that is worse")
     slow_factor: float = Field(default=4.0, gt=1, description="times the baseline's p99 compute time that counts as slow")

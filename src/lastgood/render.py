@@ -172,6 +172,25 @@ def draw_lines(
     return _close_figure(figure)
 
 
+def draw_histograms(title: str, edges: Sequence[float], parts: Mapping[str, Sequence[float]], *, label: str) -> str:
+    """
+    Draw histograms of the same bars over each other, as SVG.
+
+    Args:
+        title: Above the chart.
+        edges: Between the bars, one more than there are bars.
+        parts: The part of all rows in each bar, by name.
+        label: Of the value axis, with its unit.
+    """
+    figure, axes = _open_figure(title, height=2.4, width=4.6)
+    for index, (name, own) in enumerate(parts.items()):
+        axes.stairs(own, edges, color=_COLOURS[index % len(_COLOURS)], label=name, fill=index == 0, alpha=0.45 if index == 0 else 1)
+    axes.set_xlabel(label)
+    axes.set_ylabel("part of rows")
+    axes.legend(fontsize=8, frameon=False)
+    return _close_figure(figure)
+
+
 def draw_matrix(title: str, counts: Sequence[Sequence[int]], *, x_label: str, y_label: str) -> str:
     """
     Draw a matrix of counts as coloured cells with numbers, as SVG.

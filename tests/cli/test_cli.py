@@ -74,6 +74,13 @@ def test_every_command_has_help_and_stands_in_the_readme(name: str, capsys: pyte
         (("rollback", "digits"), 2, "message"),
         (("explain", "digits"), 4, "digits"),
         (("drill", "flood"), 2, "flood"),
+        (("drill", "dead", "--yes"), 2, "--here"),
+        (("drill", "dead", "--metrics", "no/such/folder/x.prom"), 2, "there is no folder"),
+        (("drill", "dead", "--here"), 7, "lastgood up"),
+        (("retrain", "nosuch"), 4, "no pipeline for 'nosuch'"),
+        (("retrain", "digits", "--set", "widht=3"), 2, "widht"),
+        (("retrain", "digits", "--policy", "sometimes"), 2, "incremental"),
+        (("retrain", "digits"), 7, "lastgood up"),
         (("replay", "nothing.json", "--policy", "lastgood.toml"), 2, "port_rest"),
         (("replay", "lastgood.toml", "--policy", "nothing.toml"), 2, "nothing.toml"),
         (("import", "nothing.onnx", "--model", "m"), 2, "nothing.onnx"),
@@ -110,10 +117,10 @@ def test_every_error_has_a_code_of_its_own_and_a_documented_exit_code() -> None:
     def below(kind: type[LastgoodError]) -> list[type[LastgoodError]]:
         return [kind, *(deeper for child in kind.__subclasses__() for deeper in below(child))]
 
-    import lastgood.drill.run
+    import lastgood.drill.late
     import lastgood.serving.gateway.program
 
-    assert lastgood.drill.run is not None
+    assert lastgood.drill.late is not None
     errors = {kind for kind in below(LastgoodError) if not kind.__name__.startswith("_")}
     own = [kind.code for kind in errors if "code" in vars(kind)]
     assert sorted(set(own)) == sorted(own)

@@ -30,6 +30,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     """A project with this repository's prefect.yaml and a Prefect server of its own."""
     ports = dict(zip(("port_prefect", "port_rest", "port_control"), free_ports(3), strict=True))
     settings = Settings(project=tmp_path, home=tmp_path / "home", **ports)  # type: ignore[arg-type]
+    (tmp_path / "lastgood.toml").write_text('[models.tumour.update]\nschedule = "* * * * *"\n', "utf-8")
     (tmp_path / "prefect.yaml").write_bytes((ROOT / "prefect.yaml").read_bytes())
     (service,) = build_services(settings, only=("prefect",))[0]
     stack = Stack(settings.home)
@@ -75,7 +76,8 @@ def test_deployments_are_taken_looked_at_and_run(settings: Settings) -> None:
     for _ in range(2):
         prefect(settings, "deployment", "run", "release/release", "--params", parameters)
     prefect(settings, "deployment", "run", "health/health")
-    prefect(settings, "worker", "start", "--pool", "lastgood", "--run-once", "--limit", "3")
+    prefect(settings, "deployment", "run", "updates/updates")
+    prefect(settings, "worker", "start", "--pool", "lastgood", "--run-once", "--limit", "5")
     await_runs(settings, {"type": {"any_": ["PENDING", "RUNNING"]}}, none=True)  # the worker may end before what it started
     with Registry.open(settings, writer="test") as registry:
         # Had they run at once, both would have taken the seed of version 1, and there would be one version.
@@ -83,10 +85,15 @@ def test_deployments_are_taken_looked_at_and_run(settings: Settings) -> None:
         assert [1, 2] == seeds
         assert "by a worker" == registry.record(registry.resolve("tumour@1").digest).why
     listed = json.loads(prefect(settings, "flow-run", "ls", "--output", "json"))
-    states = [own for own in listed if own["state"]["type"] != "SCHEDULED"]
+    ended = [own for own in listed if own["state"]["type"] != "SCHEDULED"]
+    states = [own for own in ended if own["name"].startswith(("release", "health"))]
     assert ["COMPLETED", "COMPLETED", "FAILED"] == sorted(own["state"]["type"] for own in states)
     (report,) = [own for own in states if own["state"]["type"] == "FAILED"]
     assert "No gateway answers" in report["state"]["message"]
+
+    # The model whose schedule was due could not be released, and the run that started it says so.
+    message = next(own["state"]["message"] for own in ended if own["name"] == "updates" and own["state"]["type"] == "FAILED")
+    assert "tumour: GatewayAwayError: No gateway answers" in message
 
     break_each(settings)
 

@@ -154,3 +154,23 @@ def test_something_else_than_a_receipt_is_refused() -> None:
     """An event without a receipt says so."""
     with pytest.raises(IntegrityError, match="no receipt"):
         recompute({"why": "somebody said so"})
+
+
+def labelled(share: float, candidate: tuple[int, int], baseline: tuple[int, int]) -> list[StepCounts]:
+    """One step: labelled answers and wrong ones of each role."""
+    own, other = (RoleCounts(1000, 1000, labelled=count, wrong=wrong) for count, wrong in (candidate, baseline))
+    return [StepCounts(share, own, other)]
+
+
+def test_wrong_answers_of_the_candidate_convict_by_their_own_part_of_alpha() -> None:
+    """20 of 100 wrong beside 30 of 900; not 4 of 100, nor 20 beside 180."""
+    verdict = judge(labelled(0.1, (100, 20), (900, 30)), JudgePolicy(), has_baseline=True)
+    assert ("bad", "wrong") == (verdict.decision, verdict.kind)
+    assert "open" == judge(labelled(0.1, (100, 4), (900, 30)), JudgePolicy(), has_baseline=True).decision
+    assert "open" == judge(labelled(0.1, (100, 20), (900, 180)), JudgePolicy(), has_baseline=True).decision
+
+
+def test_labels_of_the_baseline_alone_are_no_evidence() -> None:
+    """While the candidate has no replica, everything is the baseline's; good answers of it prove nothing then."""
+    verdict = judge(labelled(0.5, (1, 1), (100_000, 0)), JudgePolicy(), has_baseline=True)
+    assert "open" == verdict.decision

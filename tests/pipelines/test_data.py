@@ -33,6 +33,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"evaluation": {"clean": (X[:, :1], Y)}}, r"rows of shape \(1,\); expected \(2,\)"),
     ({"groups": {"clean": Y[:3]}}, "one number per row of a set"),
     ({"groups": {"other": Y}}, "one number per row of a set"),
+    ({"times": {"clean": Y[:3]}}, r"times\['clean'\] has shape \(3,\); expected one number per row of a set"),
+    ({"times": {"other": Y}}, "one number per row of a set"),
+    ({"times": {"clean": ["noon"] * 6}}, "expected unix seconds"),
+    ({"times": {"clean": [1.0, 2, 3, 4, 5, float("nan")]}}, "1 values that are not finite"),
 ]
 
 
@@ -67,6 +71,14 @@ def test_the_fingerprint_changes_with_any_value(where: str, row: int) -> None:
     else:
         (x if where == "train" else z)[row, 0] += 1
     assert Data(train=(x, y), evaluation={"clean": (z, Y)}).fingerprint() != same
+
+
+def test_row_times_are_part_of_the_data() -> None:
+    """They become doubles, stay with a held-out validation set, and change the fingerprint."""
+    data = Data(train=(X, Y), evaluation={"a": (X, Y)}, times={"a": range(6)})  # type: ignore[dict-item]
+    assert (np.float64, [0, 1, 2, 3, 4, 5]) == (data.times["a"].dtype, data.times["a"].tolist())
+    assert [0, 1, 2, 3, 4, 5] == data.hold_out_validation().times["a"].tolist()
+    assert data.fingerprint() != Data(train=(X, Y), evaluation={"a": (X, Y)}).fingerprint()
 
 
 def test_rows_without_groups_are_all_their_own_originals() -> None:

@@ -338,7 +338,7 @@ def test_metrics_say_what_happened(run: Run, versions: "Versions", tools: "Tools
 
 def test_traffic_labels_are_bounded() -> None:
     """What a client sends becomes a label only if it is a name, and only seven times."""
-    labels = TrafficLabels()
+    labels = TrafficLabels("production")
     assert [labels.label(name) for name in (None, b"", b"A B", b"x" * 33)] == ["production", "production", "production", "production"]
     assert [f"n{number}" for number in range(7)] == [labels.label(b"n%d" % number) for number in range(7)]
     assert [labels.label(name) for name in (b"n7", b"n3", b"production")] == ["other", "n3", "production"]

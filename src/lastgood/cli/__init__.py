@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "Release": (
         ("release", "lastgood.cli.release:release", "Train, compress, gate, register and deploy a model."),
+        ("retrain", "lastgood.cli.retrain:retrain", "Train a model again on what is new, and release it."),
         ("train", "lastgood.cli.train:train", "Train a model into a run folder."),
         ("compress", "lastgood.cli.compress:compress", "Make a run's model smaller and faster."),
         ("gate", "lastgood.cli.gate:gate", "Test a run's model and say whether it may be released."),
@@ -54,6 +55,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("unfreeze", "lastgood.cli.unfreeze:unfreeze", "Let a frozen model take releases again."),
         ("lift", "lastgood.cli.lift:lift", "Lift a tombstone, with a reason."),
         ("routes", "lastgood.cli.routes:routes", "Show who gets what now."),
+        ("quality", "lastgood.cli.quality:quality", "Show what is known of a model's answers afterwards."),
         ("explain", "lastgood.cli.explain:explain", "Recompute why a version was taken out."),
         ("replay", "lastgood.cli.replay:replay", "Say what another policy would have decided on recorded rollouts."),
         ("predict", "lastgood.cli.predict:predict", "Ask a served model for answers."),

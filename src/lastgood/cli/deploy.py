@@ -14,7 +14,7 @@ def deploy(
     /,
     *,
     why: Why = "",
-    strategy: Literal["canary", "direct"] = "canary",
+    strategy: Literal["canary", "direct", "shadow"] = "canary",
     wait: Literal["no", "live", "stable"] = "live",
     wait_seconds: WaitSeconds = 900.0,
     replace: Annotated[bool, Parameter(negative="")] = False,
@@ -30,7 +30,8 @@ def deploy(
     Args:
         ref: The version: digits@7, sha256:9f2c…, or the archive of the run that registered it.
         why: Why; kept in the record.
-        strategy: canary: step by step beside the live version; direct: most of the traffic at once, the live version keeps a tenth.
+        strategy: canary: step by step beside the live version; shadow: copies first, whose answers nobody gets, then the same;
+            direct: most of the traffic at once, the live version keeps a tenth.
         wait: When to return: at once, when it carries the traffic (soaking began), or when it is stable.
         wait_seconds: How long to wait at most; then exit code 7 says how far it came.
         replace: Take the candidate of a running rollout out first; one that has nothing beside it stays, as the baseline.
@@ -40,8 +41,9 @@ def deploy(
     """
     from lastgood.cli.output import note, print_json, print_line
     from lastgood.cli.person import who
+    from lastgood.pipelines.accepted import policy_for
     from lastgood.pipelines.archive import check_commit, is_archive, unpack
-    from lastgood.pipelines.deploy import await_rollout, find_policy
+    from lastgood.pipelines.deploy import await_rollout
     from lastgood.pipelines.register import read_registered
     from lastgood.registry.registry import Registry
     from lastgood.serving.client import Control
@@ -54,7 +56,7 @@ def deploy(
         ref, why = read_registered(run), why or run.facts.why
     with Registry.open(settings, writer="cli") as registry:
         version = registry.resolve(ref)
-    policy = find_policy(settings, version.model)
+        policy = policy_for(settings, registry, version)
     if dry_run:
         note(
             f"would roll {version} ({version.digest[:19]}) out: {strategy}, steps {list(policy.steps)}, then soaking at {policy.soak_share}"

@@ -17,7 +17,8 @@ def _check_wait(_: type, value: float) -> None:
         raise ValueError(f"expected a number of seconds above 0, got {value}")
 
 
-def _read_whole(_: type, tokens: Sequence[Token]) -> int:
+def read_whole(_: type, tokens: Sequence[Token]) -> int:
+    """Read a whole number from 0."""
     text = tokens[-1].value
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise ValueError(f"expected a whole number from 0, got {text[:40]!r}")
@@ -25,4 +26,4 @@ def _read_whole(_: type, tokens: Sequence[Token]) -> int:
 
 
 WaitSeconds = Annotated[float, Parameter(name="--wait-seconds", validator=_check_wait, help="How long to wait at most.")]
-Seed = Annotated[int | None, Parameter(converter=_read_whole, help="Of everything random; default: the next version number.")]
+Seed = Annotated[int | None, Parameter(converter=read_whole, help="Of everything random; default: the next version number.")]

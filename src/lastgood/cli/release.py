@@ -16,7 +16,7 @@ def release(
     why: Annotated[str, Parameter(name=["--message", "-m"])] = "",
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     seed: Seed = None,
-    strategy: Literal["canary", "direct"] = "canary",
+    strategy: Literal["canary", "direct", "shadow"] = "canary",
     deploy: Annotated[bool, Parameter(negative="--no-deploy")] = True,
     traffic: Literal["none", "evaluation"] = "none",
     wait: Literal["live", "stable"] = "live",
@@ -36,7 +36,8 @@ def release(
         why: Why; kept in the record.
         set_: A parameter of the pipeline to change, as name=value; may be repeated.
         seed: Of everything random; default: the next version number.
-        strategy: canary: step by step beside the live version; direct: most of the traffic at once.
+        strategy: canary: step by step beside the live version; shadow: copies first, whose answers nobody gets, then the same;
+            direct: most of the traffic at once.
         deploy: Roll it out; otherwise it is registered only.
         traffic: evaluation sends the evaluation rows as requests, labelled so in the metrics.
         wait: When to return: when it carries the traffic (soaking began), or when it is stable.
@@ -46,17 +47,13 @@ def release(
         dry_run: Say what would be done, and do nothing.
         json: Write JSON.
     """
+    from lastgood.cli.flow import call_flow
     from lastgood.cli.output import note, print_json
-    from lastgood.cli.routes import tell_progress
-    from lastgood.flows.local import prefect_settings
     from lastgood.pipelines.deploy import find_policy
     from lastgood.pipelines.find import find_pipeline
     from lastgood.pipelines.gate_settings import read_gate
     from lastgood.pipelines.parameters import join_parameters, parse_overrides
-    from lastgood.serving.client import Control
     from lastgood.settings import load_settings
-    from lastgood.stack.processes import Stack
-    from lastgood.stack.services import prefect_environment
 
     settings = load_settings()
     found = find_pipeline(settings, model)  # a person's mistake is told before anything starts
@@ -69,48 +66,44 @@ def release(
         rest = f", register and deploy ({strategy})" if deploy else " and register"
         note(f"would train {model} from {found.file} with {parameters}, compress, gate{rest}")
         return
-    if deploy:
-        with Control(settings) as control:
-            # Before minutes of training, not after.
-            running = next((tell_progress(s) for s in control.routes() if s["model"] == model and s["progress"]), None)
-        if running and not replace:
-            note(f"{running}. Unless that ends first, this release is registered and not deployed (--replace takes it out).")
-    variables = prefect_environment(settings)
-    Path(variables["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder of it only
-    if Stack(settings.home).running("prefect") is None:
-        note("Prefect's server is not up (lastgood up): this release shows on no page.")
-        del variables["PREFECT_API_URL"]
-    with prefect_settings(variables):
-        from lastgood.cli.progress import ProgressView
-        from lastgood.flows.outcome import AWAY, recall
-        from lastgood.flows.release import release as release_flow
-        from lastgood.flows.watching import shown_by
-
-        with ProgressView() as view, shown_by(view):
-            try:
-                result = release_flow(
-                    model,
-                    why=why,
-                    overrides=overrides,
-                    seed=seed,
-                    strategy=strategy,
-                    deploy=deploy,
-                    traffic=traffic,
-                    wait=wait,
-                    wait_seconds=wait_seconds,
-                    replace=replace,
-                    tag=tag,
-                )
-            except AWAY as exc:
-                result = recall(exc)
-                note("Prefect's server went away meanwhile, so its pages do not show the end of this release.")
+    if deploy and not replace:
+        warn_of_rollout(settings, model)
+    result = call_flow(
+        settings,
+        "lastgood.flows.release:release",
+        model,
+        what="this release",
+        why=why,
+        overrides=overrides,
+        seed=seed,
+        strategy=strategy,
+        deploy=deploy,
+        traffic=traffic,
+        wait=wait,
+        wait_seconds=wait_seconds,
+        replace=replace,
+        tag=tag,
+    )
     if json:
         print_json(result)
     else:
-        _print(result)
+        print_release(result)
 
 
-def _print(result: dict[str, Any]) -> None:
+def warn_of_rollout(settings: Any, model: str) -> None:
+    """Say, before minutes of training, that a rollout runs which the new version would wait for."""
+    from lastgood.cli.output import note
+    from lastgood.cli.routes import tell_progress
+    from lastgood.serving.client import Control
+
+    with Control(settings) as control:
+        running = next((tell_progress(s) for s in control.routes() if s["model"] == model and s["progress"]), None)
+    if running:
+        note(f"{running}. Unless that ends first, this release is registered and not deployed (--replace takes it out).")
+
+
+def print_release(result: dict[str, Any]) -> None:
+    """Write what a release came to: variants, gate, version, where to look and how to ask it."""
     from lastgood.cli.output import print_fields, print_line, print_table
     from lastgood.pipelines.compress import COMPRESS_RESULT, CompressResult
     from lastgood.pipelines.compress import tabulate as tabulate_variants

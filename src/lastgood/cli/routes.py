@@ -41,9 +41,16 @@ def print_routes(found: list[dict[str, Any]]) -> None:
             lane["since"][:19] + "Z",
         )
         for model in found
-        for lane in model["lanes"]
+        for lane in list_served(model)
     ]
     print_table("Routes", ("version", "role", "share", "ready", "rollout", "serving since"), rows)
+
+
+def list_served(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give a model's lanes, a shadow's among them: it gets copies of what the first one gets."""
+    shadow = model.get("shadow")
+    since = model["lanes"][0]["since"] if model["lanes"] else ""
+    return [*model["lanes"], *([{**shadow, "role": "shadow", "share": 0.0, "since": since}] if shadow else [])]
 
 
 def tell_progress(state: Mapping[str, Any]) -> str:

@@ -86,6 +86,11 @@ def _paged(_: "Event", payload: Mapping[str, Any]) -> str:
     return f"a person is needed{_why(payload)}"
 
 
+def _drifted(event: "Event", payload: Mapping[str, Any]) -> str:
+    means = f" ({payload['meaning']})" if payload["meaning"] != "none" else ""
+    return f"{'drift' if event.kind == 'drift-found' else 'drift is gone'} at {event.model}@{payload['version']}{means}{_why(payload)}"
+
+
 _TELLERS: dict[str, Callable[["Event", Mapping[str, Any]], str]] = {
     "registered": _registered,
     "alias-moved": _alias_moved,
@@ -96,6 +101,7 @@ _TELLERS: dict[str, Callable[["Event", Mapping[str, Any]], str]] = {
     "comparison-begun": _compared,
     **dict.fromkeys(
         (
+            "rollout-shadow",
             "rollout-canary",
             "rollout-soaking",
             "rollout-stable",
@@ -108,6 +114,8 @@ _TELLERS: dict[str, Callable[["Event", Mapping[str, Any]], str]] = {
         _went_on,
     ),
     "withdrawn": _withdrawn,
+    "drift-found": _drifted,
+    "drift-gone": _drifted,
     "replica-died": _died,
     "page": _paged,
     "described": _described,

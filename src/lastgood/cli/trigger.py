@@ -22,7 +22,7 @@ def trigger(
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     seed: Seed = None,
     why: Annotated[str, Parameter(name=["--message", "-m"])] = "",
-    strategy: Literal["canary", "direct"] = "canary",
+    strategy: Literal["canary", "direct", "shadow"] = "canary",
     deploy: Annotated[bool, Parameter(negative="--no-deploy")] = True,
     approval: Annotated[bool, Parameter(negative="")] = False,
     wait: Literal["live", "stable"] = "live",
@@ -43,7 +43,8 @@ def trigger(
         set_: A parameter of the pipeline to change, as name=value; may be repeated.
         seed: Of everything random; default: the next version number.
         why: Why; kept in the record.
-        strategy: canary: step by step beside the live version; direct: most of the traffic at once.
+        strategy: canary: step by step beside the live version; shadow: copies first, whose answers nobody gets, then the same;
+            direct: most of the traffic at once.
         deploy: Roll it out; otherwise it is registered only.
         approval: Jenkins: ask a person before it is rolled out.
         wait: How far the rollout is followed: until it carries the traffic (soaking began), or is stable.

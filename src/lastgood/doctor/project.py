@@ -10,6 +10,7 @@ from lastgood.pipelines.errors import PipelineNotFoundError
 from lastgood.pipelines.find import find_pipeline
 from lastgood.pipelines.gate_settings import read_gate
 from lastgood.pipelines.health import Finding
+from lastgood.pipelines.update_settings import read_update
 from lastgood.registry.registry import Registry
 from lastgood.settings import Settings
 from lastgood.stack.processes import Stack
@@ -35,6 +36,7 @@ def _examine_pipeline(settings: Settings, name: str) -> Finding:
         find_policy(settings, name)
         found = find_pipeline(settings, name)
         read_gate(found.pipeline.gate, own.gate if own else {}, model=name)
+        read_update(settings, name)
     except PipelineNotFoundError as exc:
         if own is not None and own.pipeline is not None:
             return Finding(label, "problem", str(exc))

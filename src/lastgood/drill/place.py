@@ -39,7 +39,7 @@ def make_versions(folder: Path, on_progress: OnProgress) -> tuple[Run, list[Vers
 
 def settings_in(folder: Path) -> Settings:
     """Give the settings of the drill's project, whatever the environment says, on ports that are free now."""
-    rest, control = free_ports(2)
+    rest, control, prometheus, alertmanager = free_ports(4)
     settings = load_settings(folder)
     fresh = {
         "project": folder,
@@ -48,8 +48,12 @@ def settings_in(folder: Path) -> Settings:
         "token_file": None,
         "host": "127.0.0.1",
         "backend": "process",
+        "port_rest": rest,
+        "port_control": control,
+        "port_prometheus": prometheus,
+        "port_alertmanager": alertmanager,
     }
-    return settings.model_copy(update={**fresh, "port_rest": rest, "port_control": control})
+    return settings.model_copy(update=fresh)
 
 
 def copy_place(origin: Path, folder: Path) -> Settings:
@@ -58,11 +62,11 @@ def copy_place(origin: Path, folder: Path) -> Settings:
     return settings_in(folder)
 
 
-def gateway_service(settings: Settings, digest: str, fault: str) -> Service:
-    """Give the gateway whose replicas meet the fault when they serve the digest."""
+def gateway_service(settings: Settings, digest: str, fault: str, seed: int, switch: Path) -> Service:
+    """Give the gateway whose replicas meet the fault when they serve the digest; one that waits begins when the switch's file is there."""
     return Service(
         "gateway",
-        (sys.executable, "-m", "lastgood.drill.gateway", digest, fault),
+        (sys.executable, "-m", "lastgood.drill.gateway", digest, fault, str(seed), str(switch)),
         settings.port_rest,
         settings.rest_url,
         answers(f"{settings.control_url}/healthz"),

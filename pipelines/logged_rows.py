@@ -1,0 +1,134 @@
+"""
+Newly labelled rows of the prediction log, fit to be trained on.
+
+Never one that the evaluation uses: rows are compared by content, so that no name or label of the traffic can bring one in.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lastgood.monitoring.predictions.columns import labels_folder
+from lastgood.monitoring.predictions.read import read_labelled, read_rows
+from lastgood.pipelines.data import Array, Data
+from lastgood.pipelines.errors import DataError
+
+EVALUATION_TRAFFIC: Final = "evaluation"  # the label of requests that are the evaluation's own rows
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the newly labelled rows."""
+
+    labelled: int  # all of them
+    evaluation_traffic: int  # left out: they came as such
+    evaluation_rows: int  # left out: the same numbers are in an evaluation or validation set
+    unusable: int  # left out: of another shape, not finite, or of a class that no training row has
+    over_limit: int  # left out: there were newer ones enough
+    used: int
+    until: str | None  # time of the newest label seen, ISO 8601 in UTC; None where there was none
+
+
+def take_rows(
+    folder: Path, data: Data, *, input_name: str, since: datetime | None, max_rows: int, label_days: float
+) -> tuple[Array, Array, Counts]:
+    """
+    Give the rows whose label came later than a moment, without those of the evaluation.
+
+    Args:
+        folder: The model's log, from `lastgood.monitoring.predictions.columns.log_folder`.
+        data: What ``load()`` gives: shapes, classes, and the rows that are not to be trained on.
+        input_name: Of the tensor in the log.
+        since: Labels up to this moment, UTC, were used already; None: none were.
+        max_rows: The newest so many.
+        label_days: How long before ``since`` a request may lie whose label is new.
+
+    Returns:
+        x "row feature…" float32, y "row" int64, and counts.
+
+    Raises:
+        DataError: The log does not have the input.
+        LogMissingError: pyarrow is not installed.
+        LogDamagedError: A file of the log cannot be read.
+    """
+    ids, until = _newly_labelled(folder, since)
+    first = None if since is None else since - timedelta(days=label_days)
+    logged = read_labelled(folder, since=first)
+    new = np.isin(logged.ids.astype(str), list(ids)) if len(logged.ids) else np.zeros(0, np.bool_)
+    shape = data.train[0].shape[1:]
+    if not new.any():
+        return np.zeros((0, *shape), np.float32), np.zeros(0, np.int64), Counts(0, 0, 0, 0, 0, 0, _write_time(until))
+    if input_name not in logged.inputs:
+        raise DataError(
+            f"The prediction log has no input {input_name!r} (it has: {', '.join(sorted(logged.inputs)) or 'none'}), so nothing can be "
+            "trained on it: models.NAME.predictions leaves it out or changes it."
+        )
+    x, usable = _shape_rows(logged.inputs[input_name], shape)
+    y = logged.label
+    usable &= np.isin(y, data.train[1])
+    traffic = logged.traffic.astype(str) == EVALUATION_TRAFFIC
+    known = {row for own in _held_out(data) for row in to_keys(own)}
+    held_out = np.array([key in known for key in to_keys(x)])
+    kept = np.flatnonzero(new & usable & ~traffic & ~held_out)
+    kept = kept[np.argsort(logged.time[kept], kind="stable")]
+    newest = kept[-max_rows:]
+    counts = Counts(
+        labelled=int(new.sum()),
+        evaluation_traffic=int((new & traffic).sum()),
+        evaluation_rows=int((new & ~traffic & held_out).sum()),
+        unusable=int((new & ~traffic & ~held_out & ~usable).sum()),
+        over_limit=len(kept) - len(newest),
+        used=len(newest),
+        until=_write_time(until),
+    )
+    return x[newest], y[newest], counts
+
+
+def to_keys(x: Array) -> list[bytes]:
+    """Give each row's bytes as float32; minus zero, which equals zero, has zero's."""
+    return [row.tobytes() for row in np.ascontiguousarray(np.asarray(x, np.float32) + np.float32(0)).reshape(len(x), -1)]
+
+
+def read_time(text: str | None) -> datetime | None:
+    """Read what `Counts.until` holds."""
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _newly_labelled(folder: Path, since: datetime | None) -> tuple[set[str], datetime | None]:
+    """Give the ids whose first label came after a moment, and when the last label came."""
+    told = read_rows(labels_folder(folder), columns=("time", "id"))
+    if not len(told["id"]):
+        return set(), since
+    times = np.asarray(told["time"], "datetime64[us]")
+    least = np.datetime64("0001-01-01") if since is None else np.datetime64(since.astimezone(UTC).replace(tzinfo=None))
+    before = set(told["id"][times <= least].tolist())
+    last: datetime = times.max().astype(datetime).replace(tzinfo=UTC)
+    return set(told["id"][times > least].tolist()) - before, max(last, since) if since else last
+
+
+def _shape_rows(values: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Give rows "row feature…" float32, zeros where a row cannot be one, and which can be."""
+    size = int(np.prod(shape))
+    x, usable = np.zeros((len(values), size), np.float32), np.zeros(len(values), np.bool_)
+    if values.dtype.kind != "O" and values.ndim == 2:
+        usable[:] = values.shape[1] == size
+        if values.shape[1] == size:
+            x[:] = values
+    else:
+        for index, row in enumerate(values):
+            if np.size(row) == size:
+                x[index], usable[index] = np.ravel(row), True
+    usable &= np.isfinite(x).all(axis=1)
+    x[~usable] = 0
+    return x.reshape(-1, *shape), usable
+
+
+def _held_out(data: Data) -> list[Array]:
+    return [x for x, _ in data.evaluation.values()] + ([] if data.validation is None else [data.validation[0]])
+
+
+def _write_time(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()

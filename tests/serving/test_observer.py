@@ -1,0 +1,214 @@
+"""The observer's process and what it is shown: nothing waits for it, and what it is not shown is counted."""
+
+import asyncio
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from lastgood.monitoring.predictions.settings import PredictionSettings
+from lastgood.monitoring.predictions.write import PredictionLog
+from lastgood.serving.gateway import observer as module
+from lastgood.serving.gateway.batcher import Batch, Pending
+from lastgood.serving.gateway.feed import Feed
+from lastgood.serving.gateway.observer import ObserverProcess
+from lastgood.serving.gateway.route import Lane, Tally
+from lastgood.serving.observer.desk import Desk
+from lastgood.serving.observer.wire import Asked, Labelled, News, Scope, Tensor, Watched
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+class Taker:
+    """A port: takes what an observer would be told."""
+
+    room = 1 << 20
+
+    def __init__(self) -> None:
+        self.told: list[Asked] = []
+
+    def tell(self, message: msgspec.Struct) -> bool:
+        assert isinstance(message, Asked)
+        self.told.append(message)
+        return True
+
+
+class Version:
+    """As much of a pool as a feed looks at."""
+
+    def __init__(self, versions: Any, number: int = 1) -> None:
+        self.model, self.number, self.content = "m", number, versions.linear().content
+
+
+def make_batch(pool: Any, count: int, *, serial: int = 0, dealt: Lane | None = None) -> Batch:
+    lane = Lane(pool, "live", Tally(), float("inf"))
+    pendings = []
+    for index in range(count):
+        pending = Pending(dealt or lane, (np.full((1, 3), index, np.float32),), ((3,),), 1, 0.0, 1.0)
+        pending.runs_on = lane
+        pending.request_id, pending.serial = str(index), serial
+        pendings.append(pending)
+    return Batch(pendings)
+
+
+def show(feed: Feed, batch: Batch) -> None:
+    feed.show(batch, [np.zeros((batch.rows, 3), np.float32)], [True] * len(batch.pendings), joins=True)
+
+
+def make_feed(taker: Taker, **settings: Any) -> Feed:
+    feed = Feed(taker, seed=1)  # type: ignore[arg-type]
+    feed.watch("m", PredictionSettings(**settings))
+    return feed
+
+
+def test_a_batch_is_shown_with_each_requests_facts(versions: Any) -> None:
+    """Rows in the order of the requests."""
+    taker = Taker()
+    show(make_feed(taker), make_batch(Version(versions), 3))
+    (told,) = taker.told
+    assert (["0", "1", "2"], [1, 1, 1], [Scope("live", "", 0)]) == (told.ids, told.rows, told.scopes)
+    assert [[0.0] * 3, [1.0] * 3, [2.0] * 3] == told.inputs[0].to_array().tolist()
+
+
+def test_more_rows_than_may_be_looked_at_are_sampled_and_pairs_never_are(versions: Any) -> None:
+    """About as many as the settings say; of a pair both answers are shown, or it would be none."""
+    taker, pool = Taker(), Version(versions)
+    feed = make_feed(taker, rows_per_second=100.0)
+    for _ in range(500):
+        show(feed, make_batch(pool, 10))
+    assert 100 <= 10 * len(taker.told) <= 1500
+    taker.told.clear()
+    for _ in range(50):
+        show(feed, make_batch(pool, 10, serial=5))
+    assert 50 == len(taker.told)
+
+
+def test_what_another_version_answered_is_no_evidence_about_the_one_it_was_dealt_to(versions: Any) -> None:
+    """Its replica had died, and the baseline answered."""
+    taker, pool = Taker(), Version(versions)
+    dealt = Lane(Version(versions, 2), "candidate", Tally(), float("inf"), rollout="r", step=1)  # type: ignore[arg-type]
+    show(make_feed(taker), make_batch(pool, 1, dealt=dealt))
+    assert [Scope("live", "", 0)] == taker.told[0].scopes
+
+
+def test_an_observer_without_room_is_shown_nothing_and_it_is_counted(versions: Any) -> None:
+    """By the requests."""
+    taker = Taker()
+    taker.room = 0
+    feed = make_feed(taker)
+    show(feed, make_batch(Version(versions), 4))
+    assert ([], 4) == (taker.told, feed.dropped["m"])
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, program: Sequence[str] | None, news: list[News]) -> AsyncIterator[ObserverProcess]:
+    process = ObserverProcess(tmp_path / "home", tmp_path, on_news=news.append, introduce=lambda: [Watched("m", {})])
+    if program is not None:
+        process._program = program
+    process.start()
+    try:
+        yield process
+    finally:
+        await process.close()
+
+
+def write_program(folder: Path, body: str) -> tuple[str, ...]:
+    path = folder / "observer.py"
+    path.write_text(textwrap.dedent(body), "utf-8")
+    return (sys.executable, "-P", str(path))
+
+
+def test_one_that_reads_nothing_makes_nobody_wait_and_is_ended_at_last(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames beyond the limit are refused at once."""
+    monkeypatch.setattr(module, "WAITING_BYTES", 1 << 20)
+    monkeypatch.setattr(module, "_END_SECONDS", 0.5)
+    program = write_program(tmp_path, "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.pause()\n")
+
+    async def scenario() -> None:
+        async with running(tmp_path, program, []) as process:
+            labels = Labelled("m", 0.0, ["x" * 1000] * 100, [1] * 100)
+            taken = sum(process.tell(labels) for _ in range(100))
+            assert 5 <= taken < 40
+            assert process.room < 200_000
+
+    run(scenario)
+
+
+def test_one_that_talks_nonsense_is_ended_and_another_takes_its_place(tmp_path: Path, run: Run) -> None:
+    """The gateway goes on."""
+    program = write_program(
+        tmp_path, "import socket, sys\ns = socket.socket(fileno=int(sys.argv[1]))\ns.sendall(bytes(8))\ns.recv(1 << 20)\n"
+    )
+
+    async def scenario() -> None:
+        async with running(tmp_path, program, []) as process:
+            seen: set[int | None] = set()
+            async with asyncio.timeout(20):
+                while len(seen - {None}) < 2:
+                    seen.add(process.pid)
+                    await asyncio.sleep(0)
+
+    run(scenario)
+
+
+def test_a_program_that_cannot_be_started_is_tried_again_and_stops_nothing(tmp_path: Path, run: Run) -> None:
+    """It is not up, and nothing is taken."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, ("/nowhere/python",), []) as process:
+            assert not process.up
+            assert not process.tell(Watched("m", {}))
+
+    run(scenario)
+
+
+def test_what_it_is_told_last_is_written_before_it_ends(tmp_path: Path, run: Run) -> None:
+    """Closing waits for it."""
+    news: list[News] = []
+    zeros = np.zeros((1, 3), np.float32)
+    tensor = Tensor("x", zeros.dtype.str, zeros.shape, zeros.tobytes())
+
+    async def scenario() -> None:
+        async with running(tmp_path, None, news) as process:
+            for number in range(200):
+                scope = [Scope("live", "", 0)]
+                assert process.tell(
+                    Asked("m", 1, time.time(), [f"{number}"], [0], [1], scope, [0], ["production"], [""], [True], [tensor], [tensor])
+                )
+
+    run(scenario)
+    assert 1 == len(list((tmp_path / "home" / "predictions" / "m").glob("*.parquet")))
+
+
+def test_a_label_of_long_ago_finds_its_request_in_the_log(tmp_path: Path) -> None:
+    """It counts for the version that answered, and is no evidence in any rollout."""
+    folder = tmp_path / "predictions" / "m"
+    log = PredictionLog(folder, max_bytes=1 << 30, max_seconds=1e9)
+    columns: dict[str, list[Any]] = {
+        "time": [datetime(2026, 1, 1, tzinfo=UTC)],
+        "id": ["old"],
+        "version": [3],
+        "role": ["baseline"],
+        "traffic": ["production"],
+        "slice": ["night"],
+        "outcome": ["ok"],
+        "answer": [7],
+        "confidence": [0.5],
+    }
+    log.add(columns, {}, {})
+    log.flush(everything=True)
+    desk = Desk("m", PredictionSettings(), tmp_path, redact=None)
+    desk.take_labels(Labelled("m", 100.0, ["old", "never"], [7, 1]))
+    assert [] == desk.work(101.0)
+    (found,) = desk.work(106.0)
+    assert (3, "baseline", "night", "", 1, 1) == (found.version, found.role, found.slice, found.rollout, found.labelled, found.correct)
+    _, _, (kept,) = desk.take_counts()
+    assert 1 == kept.unknown
