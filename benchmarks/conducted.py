@@ -40,6 +40,7 @@ from lastgood.settings import Settings
 
 VERSIONS = 3
 STEPS = 40
+PATIENCE_SECONDS = 10.0
 POLICY = RolloutPolicy(steps=(0.1,), step_requests=10**6, freeze_after=3)
 # Nothing of the product ends a process for these; a rollout goes on by whatever comes.
 GOING_ON = (
@@ -227,14 +228,19 @@ class Conducted:
                 self.done.append("crash")
             except LastgoodError:
                 pass  # a refusal is an answer
+            except TimeoutError:
+                self.problems.append(f"{self.done[-1]} does not end within {PATIENCE_SECONDS} s")
             if Fault.dead:
                 self.crashes += 1
                 await self._bury(conductor)
                 conductor = await self._start()
             self._look(conductor)
         Fault.crash_after, Fault.away = None, False
-        async with asyncio.timeout(20):
-            await conductor.withdrawals.settle()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await conductor.withdrawals.settle()
+        except TimeoutError:
+            self.problems.append(f"a decision is not recorded within {PATIENCE_SECONDS} s")
         await conductor.close()
         self._audit(conductor)
         if self.problems:
@@ -271,7 +277,7 @@ class Conducted:
         )
         (chosen,) = self.chance.choices([step for _, step in steps], [weight for weight, _ in steps])
         self.done.append(chosen.__name__.strip("_"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await chosen(conductor)
 
     def _state(self, conductor: Conductor) -> ModelState:

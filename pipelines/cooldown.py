@@ -17,7 +17,7 @@ def find_cooldown(settings: Settings, model: str, commit: str | None, data: str 
     Args:
         settings: The project.
         model: Which model; how long it cools down is its rollout policy's ``cooldown_seconds``.
-        commit: Of the code that would train; None outside git, where the same data is the same.
+        commit: Of the code that would train; None outside git, which is compared like any other.
         data: Fingerprint of the data set that would be trained on.
         now: An aware time.
 

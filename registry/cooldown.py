@@ -20,8 +20,7 @@ AUTOMATIC: Final = frozenset({"judge", "alert"})
 class Cooldown:
     """A withdrawal that a model is cooling down from."""
 
-    model: str
-    number: int  # of the version that was taken out
+    version: str  # that was taken out
     digest: str
     cause: str
     why: str
@@ -32,9 +31,8 @@ class Cooldown:
         """Say it in a sentence."""
         began, until = (time.isoformat(timespec="seconds") for time in (self.withdrawn, self.until))
         return (
-            f"{self.model}@{self.number}, made of the same commit and data, was taken out at {began} "
-            f"({self.cause}: {self.why.rstrip('.')}). "
-            f"Until {until} the same is not released automatically."
+            f"{self.version}, of the same commit and data, was taken out at {began} ({self.cause}: {self.why.rstrip('.')}); "
+            f"until {until} it is not tried again by itself."
         )
 
 
@@ -57,7 +55,7 @@ def find_cooldown(
         read_record: Gives what was said of a digest when it was registered.
         find_number: Gives the number the model's version of a digest has.
         model: Whose withdrawals count.
-        commit: Of the version that is to be made; None outside git, where the same data is the same.
+        commit: Of the version that is to be made; None outside git, which is compared like any other.
         data: Fingerprint of its data set; None where it is not known, and then nothing is the same.
         seconds: How long a model cools down.
         now: An aware time.
@@ -72,5 +70,7 @@ def find_cooldown(
     for own in sorted(recent, key=lambda tombstone: tombstone.time, reverse=True):
         record = read_record(own.digest)
         if (record.commit, record.data) == (commit, data):
-            return Cooldown(model, find_number(own.digest), own.digest, own.cause, own.why, own.time, own.time + timedelta(seconds=seconds))
+            return Cooldown(
+                f"{model}@{find_number(own.digest)}", own.digest, own.cause, own.why, own.time, own.time + timedelta(seconds=seconds)
+            )
     return None

@@ -74,7 +74,9 @@ def check_cooldown(model: str, number: int, cooldown: Cooldown | None) -> None:
         ConflictError: The model cools down from a withdrawal of the same commit and data.
     """
     if cooldown is not None:
-        raise ConflictError(f"{model}@{number} must wait: {cooldown} A person may deploy it: lastgood deploy {model}@{number} -m WHY.")
+        raise ConflictError(
+            f"{model}@{number} is not released automatically: {cooldown} A person may: lastgood deploy {model}@{number} -m WHY."
+        )
 
 
 def _check_comparison(intent: Intent, pin: Pin, state: ModelState, running: Rollout) -> None:

@@ -29,6 +29,7 @@ OTHERS: dict[str, Any] = {
     "tolerated_ratio": 1.5,
     "tolerated_bad_ratio": 0.04,
     "tolerated_loss": 0.01,
+    "accuracy_floor": 0.9,
     "accepted_disagreement": 0.1,
     "early_success": True,
     "success_alpha": 0.04,

@@ -61,12 +61,12 @@ def test_an_automatic_release_of_what_has_just_failed_is_refused_and_a_persons_i
             running = held["m"].state.running
             assert running is not None
             gateway.conductor.withdrawals.take("m", running.candidate, Reason("judge", "judge", "more errors"))
-            with pytest.raises(ConflictError, match=r"m@4 was made of the same commit and data as m@2.*until 20.*a person may") as caught:
+            with pytest.raises(ConflictError, match=r"m@4 is not .* m@2, of the same commit and data.*until 20.*A person may") as caught:
                 await deploy(4, automatic=True)
             assert 6 == caught.value.exit_code
             now, asked = datetime.now(UTC), (settings, "m", *LINEAGE)
             cooldown = find_cooldown(*asked, now)
-            assert (2, "judge") == (cooldown and cooldown.number, cooldown and cooldown.cause)
+            assert ("m@2", "judge") == (cooldown and cooldown.version, cooldown and cooldown.cause)
             assert find_cooldown(*asked, now + timedelta(days=1)) is None
             assert find_cooldown(settings, "m", "c2", "d1", now) is None
             assert find_cooldown(settings, "m", None, "d1", now) is None
