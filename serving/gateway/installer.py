@@ -69,11 +69,22 @@ class Installer:
         if held.counts is None or held.counts.rollout != running.id:
             held.counts = RolloutCounts.load(self.counts_path(running.model), running.id)
             held.verdict = None
-            baseline = self._shelf.get(running.model, running.baseline)
-            p99 = baseline.p99_seconds_per_row() if baseline else None
-            if p99 is not None and not held.counts.steps:
-                held.counts.slow_limit_seconds = running.policy.slow_factor * p99
+            self.fix_slow_limit(held.counts, running)
         return held.counts
+
+    def fix_slow_limit(self, counts: RolloutCounts, running: Rollout) -> bool:
+        """
+        Fix above which compute time a batch is slow, once and for the rest of the rollout; say whether that was now.
+
+        A baseline that has not answered enough yet, because it or the gateway was just started, gives the limit as soon as it has:
+        until then nothing counts as slow, in either role.
+        """
+        baseline = self._shelf.get(running.model, running.baseline)
+        p99 = baseline.p99_seconds_per_row() if baseline else None
+        if p99 is None or math.isfinite(counts.slow_limit_seconds):
+            return False
+        counts.slow_limit_seconds = running.policy.slow_factor * p99
+        return True
 
     def counts_path(self, model: str) -> Path:
         """Say where the counts of the model's rollout are kept."""

@@ -119,6 +119,8 @@ class Watch:
         for pin, role in ((running.candidate, current.candidate), (running.baseline, current.baseline)):
             if self._is_ready(running.model, pin):
                 role.process_seconds += lived
+        if self._installer.fix_slow_limit(counts, running):
+            self._installer.install(held, self._book.vetoed)
         self.look(held)
         seen = (len(counts.steps), current.candidate.tally.requests, current.baseline.tally.requests)
         if seen != self._saved.get(running.model):

@@ -21,6 +21,14 @@ from lastgood.serving.rollout.table import Pin, State
 from lastgood.settings import Settings
 
 POLICY = RolloutPolicy(steps=(0.5,), step_requests=60, step_seconds=0, soak_requests=60, soak_seconds=0)
+# Version 2 takes its time while a file exists.
+SLOW = """
+from pathlib import Path
+outputs = super().run(feeds)
+if Path("{flag}").exists() and outputs[0].flat[0] == 2 * feeds["x"].flat[0]:
+    time.sleep(0.02)
+return outputs
+"""
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 # Version 2 fails one request in twenty while a file exists.
 SELDOM = """
@@ -230,3 +238,28 @@ def test_an_alert_that_began_before_the_version_came_in_starts_nothing(
         assert 0 == kinds(settings).count("comparison-begun")
 
     run(scenario)
+
+
+def test_a_version_that_has_become_slow_is_convicted_beside_a_baseline_that_had_not_answered_before(
+    settings: Settings, pins: dict[int, Pin], make_program: Any, tmp_path: Path, tools: Any, run: Run
+) -> None:
+    """What is slow is known as soon as the baseline has answered enough."""
+    flag = tmp_path / "slow"
+    program = make_program(SLOW.replace("{flag}", str(flag)))
+    policy = POLICY.model_copy(update={"step_requests": 10**6, "soak_requests": 60})
+
+    async def scenario() -> None:
+        async with started(settings, program) as conductor:
+            for number in (1, 2):
+                await conductor.submit(Intent(f"m@{number}", "direct", policy, "ada", "a test"))
+                await settle(tools, settings, conductor, State.STABLE)
+            flag.touch()
+            assert "compare" == (await conductor.hear(alert(2))).result
+            await compared(conductor)
+            await settle(tools, settings, conductor, State.WITHDRAWN)
+            assert pins[1] == conductor.book.held["m"].state.live
+
+    run(scenario)
+    with Registry.open(settings, writer="test") as registry:
+        event = next(event for event in registry.events(model="m", newest_first=True) if event.kind == "withdrawn")
+    assert "slow" == event.payload["receipt"]["verdict"]["kind"]
