@@ -23,9 +23,11 @@ from lastgood.registry.registry import Registry
 from lastgood.serving.backends.docker_backend import DockerBackend
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend
+from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.limits import HttpLimits, PoolLimits
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.program import Gateway as WholeGateway
 from lastgood.serving.gateway.route import Coin, Lane, Role, Route, Tally
 from lastgood.serving.rollout.table import Pin
 from lastgood.settings import DockerSettings, Settings
@@ -391,6 +393,24 @@ def make_program(place: Place) -> Callable[[str], tuple[str, ...]]:
     return write
 
 
+@asynccontextmanager
+async def run_gateway(settings: Settings, program: Sequence[str] | None = None) -> AsyncIterator[WholeGateway]:
+    """Run a gateway with both its ports and its observer in this process; everything has ended afterwards."""
+    gateway = WholeGateway(settings, program=program)
+    await gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.stop()
+
+
+@asynccontextmanager
+async def run_conductor(settings: Settings, program: Sequence[str] | None = None) -> AsyncIterator[Conductor]:
+    """Run a gateway and give what drives it."""
+    async with run_gateway(settings, program) as gateway:
+        yield gateway.conductor
+
+
 class Tools:
     """What tests call; modules under tests cannot import each other."""
 
@@ -398,6 +418,8 @@ class Tools:
     make_lane = staticmethod(make_lane)
     wait_until = staticmethod(wait_until)
     build_model = staticmethod(build_model)
+    run_gateway = staticmethod(run_gateway)
+    run_conductor = staticmethod(run_conductor)
 
     def __init__(self, place: Place) -> None:
         self.place = place

@@ -1,8 +1,7 @@
 """Comparing what is live because an alert asked: with a real registry, real replicas and real ports, in this process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from lastgood.registry.registry import Registry
 from lastgood.serving.gateway.alerts import Alert
 from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.intents import Intent
-from lastgood.serving.gateway.program import Gateway
 from lastgood.serving.gateway.withdrawals import Reason
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Pin, State
@@ -48,16 +46,6 @@ def intent(number: int, *, replace: bool = False) -> Intent:
 
 def alert(number: int, began: datetime | None = None) -> Alert:
     return Alert("LastgoodErrorRatio", True, "m", number, "compare", began or datetime.now(UTC), "fails now and then", "f")
-
-
-@asynccontextmanager
-async def started(settings: Settings, program: tuple[str, ...] | None = None) -> AsyncIterator[Conductor]:
-    gateway = Gateway(settings, program=program)
-    await gateway.start()
-    try:
-        yield gateway.conductor
-    finally:
-        await gateway.stop()
 
 
 async def ask(tools: Any, settings: Settings, count: int) -> list[int]:
@@ -104,7 +92,7 @@ def test_a_stable_version_that_fails_now_and_then_is_compared_and_gives_way_to_i
     program = make_program(SELDOM.replace("{flag}", str(flag)))
 
     async def scenario() -> None:
-        async with started(settings, program) as conductor:
+        async with tools.run_conductor(settings, program) as conductor:
             await release(tools, settings, conductor, 1, 2)
             flag.touch()
             assert [] != [status for status in await ask(tools, settings, 40) if status != 200]
@@ -133,7 +121,7 @@ def test_a_good_version_is_stable_again_and_the_repeated_alert_changes_nothing(
     """The same alert again, during the comparison, after it and after a restart; one that began later is a new question."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             await release(tools, settings, conductor, 1, 2)
             began = datetime.now(UTC)
             assert "compare" == (await conductor.hear(alert(2, began))).result
@@ -147,13 +135,13 @@ def test_a_good_version_is_stable_again_and_the_repeated_alert_changes_nothing(
             ruling = await conductor.hear(alert(2, began))
             assert ("ignored", True) == (ruling.result, "has been compared" in ruling.reason)
             assert (generation, state) == (conductor.book.generation("m"), conductor.book.held["m"].state)
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             assert "ignored" == (await conductor.hear(alert(2, began))).result
             assert "compare" == (await conductor.hear(alert(2))).result
             await compared(conductor)
         assert 2 == kinds(settings).count("comparison-begun")
         # The gateway ended in the middle of a comparison: the next one goes on with it.
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             await settle(tools, settings, conductor, State.STABLE)
 
     run(scenario)
@@ -163,7 +151,7 @@ def test_where_no_other_version_is_proven_a_person_is_told_once(settings: Settin
     """There is nothing to compare with: it goes on serving."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             await release(tools, settings, conductor, 1)
             for _ in range(3):
                 ruling = await conductor.hear(alert(1))
@@ -177,7 +165,7 @@ def test_a_baseline_that_does_not_come_up_is_passed_over(settings: Settings, pin
     """Its stored bytes are damaged: the next proven version is the baseline."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             await release(tools, settings, conductor, 1, 2, 3)
             conductor.shelf.keep_only("m", [pins[3]])
             with Registry.open(settings, writer="test") as registry:
@@ -201,7 +189,7 @@ def test_a_release_waits_for_the_verdict_unless_a_person_replaces_the_comparison
     """Then the live version stays, as before the alert, and the release goes on beside it; `--only` takes out no comparison."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             await release(tools, settings, conductor, 1, 2)
             await conductor.hear(alert(2))
             await compared(conductor)
@@ -232,7 +220,7 @@ def test_an_alert_that_began_before_the_version_came_in_starts_nothing(
     """It speaks of an earlier episode."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             await release(tools, settings, conductor, 1, 2)
             assert "ignored" == (await conductor.hear(alert(2, datetime.now(UTC) - timedelta(hours=1)))).result
         assert 0 == kinds(settings).count("comparison-begun")
@@ -249,7 +237,7 @@ def test_a_version_that_has_become_slow_is_convicted_beside_a_baseline_that_had_
     policy = POLICY.model_copy(update={"step_requests": 10**6, "soak_requests": 60})
 
     async def scenario() -> None:
-        async with started(settings, program) as conductor:
+        async with tools.run_conductor(settings, program) as conductor:
             for number in (1, 2):
                 await conductor.submit(Intent(f"m@{number}", "direct", policy, "ada", "a test"))
                 await settle(tools, settings, conductor, State.STABLE)

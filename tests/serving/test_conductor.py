@@ -2,8 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +15,6 @@ from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.intents import Intent
 from lastgood.serving.gateway.journal import Entry, Journal
 from lastgood.serving.gateway.lock import HomeTakenError, hold
-from lastgood.serving.gateway.program import Gateway
 from lastgood.serving.gateway.withdrawals import Reason
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Pin, State
@@ -28,16 +26,6 @@ Run = Callable[[Callable[[], Awaitable[None]]], None]
 
 def intent(number: int, *, policy: RolloutPolicy = QUICK, replace: bool = False) -> Intent:
     return Intent(f"m@{number}", "canary", policy, "ada", "a test", replace)
-
-
-@asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[Gateway]:
-    gateway = Gateway(settings)
-    await gateway.start()
-    try:
-        yield gateway
-    finally:
-        await gateway.stop()
 
 
 async def ask(tools: Any, settings: Settings, count: int = 1) -> list[str]:
@@ -69,7 +57,7 @@ def test_release_canary_and_rollback(settings: Settings, pins: dict[int, Pin], t
     """Aliases, tombstone and answers agree after each step, and a tombstoned version cannot be deployed."""
 
     async def scenario() -> None:
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             conductor = gateway.conductor
             await release(tools, settings, conductor, 1)
             await release(tools, settings, conductor, 2)
@@ -95,7 +83,7 @@ def test_a_version_whose_golden_answers_differ_never_gets_a_request(settings: Se
     """It is withdrawn as not ready, without a tombstone, and the baseline goes on."""
 
     async def scenario() -> None:
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             conductor = gateway.conductor
             await release(tools, settings, conductor, 1)
             await conductor.submit(intent(4))
@@ -114,7 +102,7 @@ def test_a_second_rollout_is_a_conflict_and_replace_takes_the_first_out(
     """One rollout per model; the replaced one may be deployed again."""
 
     async def scenario() -> None:
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             conductor = gateway.conductor
             await release(tools, settings, conductor, 1)
             await conductor.submit(intent(2, policy=RolloutPolicy(steps=(0.5,), step_requests=10**6)))
@@ -133,7 +121,7 @@ def test_a_suspect_that_gives_no_further_cause_goes_on(settings: Settings, pins:
     """An alert with action compare halves the share at most, holds the step, and after a clean step the rollout ends stable."""
 
     async def scenario() -> None:
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             conductor = gateway.conductor
             await release(tools, settings, conductor, 1)
             await conductor.submit(
@@ -156,7 +144,7 @@ def test_a_candidate_that_fails_now_and_then_gets_half_of_the_traffic(
     """Three bad answers in 120 at 10 %: the shared record and the route say one half, and the judge goes on in a new step."""
 
     async def scenario() -> None:
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             conductor = gateway.conductor
             await release(tools, settings, conductor, 1)
             await conductor.submit(intent(2, policy=RolloutPolicy(steps=(0.1,), step_requests=10**6)))
@@ -190,7 +178,7 @@ def test_three_automatic_withdrawals_freeze_the_model_until_a_person_unfreezes_i
     """Alerts take versions 2 and 3 out, then 2 again after a lift; then nothing is released."""
 
     async def scenario() -> None:
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             conductor = gateway.conductor
             await release(tools, settings, conductor, 1)
             for number in (2, 3, 2):
@@ -215,13 +203,13 @@ def test_a_withdrawal_in_the_journal_is_applied_before_anything_is_served(
     """A gateway that died after its one line does not give the version another request, and records the withdrawal."""
 
     async def scenario() -> None:
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             await release(tools, settings, gateway.conductor, 1)
             await release(tools, settings, gateway.conductor, 2)
         journal = Journal(settings.home / "gateway" / "withdrawals.jsonl")
         journal.append(Entry("e1", datetime.now(UTC).isoformat(), "m", 2, pins[2].digest, "alert", True, "alert", "bad", {}))
         journal.close()
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             assert {"1"} == set(await ask(tools, settings, 10))
             await gateway.conductor.withdrawals.settle()
             with pytest.raises(TombstonedError):
@@ -240,7 +228,7 @@ def test_a_rollout_goes_on_after_a_restart_with_the_counts_it_had(settings: Sett
 
     async def scenario() -> None:
         policy = RolloutPolicy(steps=(0.5,), step_requests=10**6)
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             await release(tools, settings, gateway.conductor, 1)
             await gateway.conductor.submit(intent(2, policy=policy))
             await settle(tools, settings, gateway.conductor, State.CANARY)
@@ -248,7 +236,7 @@ def test_a_rollout_goes_on_after_a_restart_with_the_counts_it_had(settings: Sett
             counts = gateway.conductor.book.held["m"].counts
             assert counts is not None
             counted = counts.freeze()
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             held = gateway.conductor.book.held["m"]
             assert held.counts is not None
             before = held.counts.freeze()[: len(counted)]
@@ -261,11 +249,11 @@ def test_a_rollout_goes_on_after_a_restart_with_the_counts_it_had(settings: Sett
     run(scenario)
 
 
-def test_what_is_not_there_is_said(settings: Settings, pins: dict[int, Pin], run: Run) -> None:
+def test_what_is_not_there_is_said(settings: Settings, tools: Any, pins: dict[int, Pin], run: Run) -> None:
     """Unknown models and versions, and nothing to take out."""
 
     async def scenario() -> None:
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             conductor = gateway.conductor
             with pytest.raises(NotFoundError):
                 await conductor.submit(intent(9))
@@ -289,7 +277,7 @@ def test_the_baseline_cannot_be_deployed_to_end_a_rollout_and_nothing_is_taken_o
     """Even with replace: a refusal changes nothing, and says which command is meant."""
 
     async def scenario() -> None:
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             conductor = gateway.conductor
             await release(tools, settings, conductor, 1)
             await conductor.submit(intent(2, policy=RolloutPolicy(steps=(0.5,), step_requests=10**6)))
@@ -309,7 +297,7 @@ def test_a_first_version_that_is_replaced_while_it_soaks_pages_nobody_and_can_be
     """It stays as the baseline; if it is live again later, a person may let it be stable."""
 
     async def scenario() -> None:
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             conductor = gateway.conductor
             await conductor.submit(intent(1, policy=RolloutPolicy(soak_requests=10**6)))
             await settle(tools, settings, conductor, State.SOAKING)
@@ -333,7 +321,7 @@ def test_a_damaged_live_version_is_unavailable_and_the_gateway_not_ready(
     """One flipped bit while the gateway was down: 503 with a sentence, and health says no."""
 
     async def scenario() -> None:
-        async with started(settings) as gateway:
+        async with tools.run_gateway(settings) as gateway:
             await release(tools, settings, gateway.conductor, 1)
         with Registry.open(settings, writer="test") as registry:
             (model,) = [entry for entry in registry.content(pins[1].digest).files if entry.path == "model.onnx"]
@@ -342,7 +330,7 @@ def test_a_damaged_live_version_is_unavailable_and_the_gateway_not_ready(
         data[len(data) // 2] ^= 1
         stored.chmod(0o644)
         stored.write_bytes(bytes(data))
-        async with started(settings) as gateway, tools.connect(settings.port_rest) as client:
+        async with tools.run_gateway(settings) as gateway, tools.connect(settings.port_rest) as client:
             assert 503 == (await client.infer([1.0, 2.0, 3.0])).status
             assert 503 == (await client.get("/v2/health/ready")).status
             assert "model.onnx" in str(gateway.conductor.book.held["m"].reason)

@@ -1,8 +1,7 @@
 """Drift through a real gateway and its observer: found, noted, said, and never a reason to take a version out by itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,6 @@ from lastgood.registry.registry import Registry
 from lastgood.serving.client import Control
 from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.intents import Intent
-from lastgood.serving.gateway.program import Gateway
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import State
 from lastgood.settings import ModelSettings, Settings
@@ -45,16 +43,6 @@ def drifting(settings: Settings, versions: Any) -> Settings:
             registry.register("m", content, files, Record("ada", f"times {number}"), actor="ada")
     predictions = {"drift": {"rhythm": "none", "run_length": 10_000}}
     return settings.model_copy(update={"models": {"m": ModelSettings(predictions=predictions)}})
-
-
-@asynccontextmanager
-async def started(settings: Settings, program: tuple[str, ...] | None = None) -> AsyncIterator[Conductor]:
-    gateway = Gateway(settings, program=program)
-    await gateway.start()
-    try:
-        yield gateway.conductor
-    finally:
-        await gateway.stop()
 
 
 class Caller:
@@ -96,7 +84,7 @@ def test_inputs_that_drift_are_found_named_and_noted_and_nobody_is_taken_out(dri
     """One version serves: it means training again. When the drift is gone, that is noted too."""
 
     async def scenario() -> None:
-        async with started(drifting) as conductor:
+        async with tools.run_conductor(drifting) as conductor:
             caller, drifts = Caller(tools, drifting), conductor.observation.drifts
             await deploy(conductor, caller, 1, QUICK, State.STABLE)
             await caller.ask(300)
@@ -120,7 +108,7 @@ def test_inputs_that_drift_for_both_roles_are_not_the_candidates_fault(drifting:
     """The rollout goes on: neither withdrawn nor suspected."""
 
     async def scenario() -> None:
-        async with started(drifting) as conductor:
+        async with tools.run_conductor(drifting) as conductor:
             caller, drifts = Caller(tools, drifting), conductor.observation.drifts
             await deploy(conductor, caller, 1, QUICK, State.STABLE)
             await deploy(conductor, caller, 2, LONG, State.CANARY)
@@ -140,7 +128,7 @@ def test_answers_of_the_candidate_alone_that_drift_make_it_a_suspect(
     """Not convicted: the judge decides by what it counts."""
 
     async def scenario() -> None:
-        async with started(drifting, make_program(SHIFTED)) as conductor:
+        async with tools.run_conductor(drifting, make_program(SHIFTED)) as conductor:
             caller, drifts = Caller(tools, drifting), conductor.observation.drifts
             await deploy(conductor, caller, 1, QUICK, State.STABLE)
             await deploy(conductor, caller, 2, LONG, State.CANARY)
@@ -156,11 +144,11 @@ def test_monitors_go_on_where_they_stopped(drifting: Settings, tools: Any, run: 
     """A gateway that starts again knows how many rows were compared."""
 
     async def scenario() -> None:
-        async with started(drifting) as conductor:
+        async with tools.run_conductor(drifting) as conductor:
             caller = Caller(tools, drifting)
             await deploy(conductor, caller, 1, QUICK, State.STABLE)
             await caller.ask(200)
-        async with started(drifting) as conductor:
+        async with tools.run_conductor(drifting) as conductor:
             drifts = conductor.observation.drifts
             await caller.ask_until(conductor, lambda: "m" in drifts.models and bool(drifts.models["m"].versions))
             assert drifts.models["m"].versions[1].rows > 200

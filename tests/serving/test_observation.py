@@ -4,8 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -34,16 +33,6 @@ if outputs[0].flat[0] == 2 * x.flat[0] and len(x):
     outputs = [np.where(x[:, :1] % 10 < {below}, np.roll(outputs[0], 1, axis=1), outputs[0])]
 return outputs
 """
-
-
-@asynccontextmanager
-async def started(settings: Settings, program: tuple[str, ...] | None = None) -> AsyncIterator[Conductor]:
-    gateway = Gateway(settings, program=program)
-    await gateway.start()
-    try:
-        yield gateway.conductor
-    finally:
-        await gateway.stop()
 
 
 class Caller:
@@ -107,7 +96,7 @@ def test_a_shadow_gets_copies_whose_answers_nobody_sees_and_goes_on_to_the_canar
     """Its answers are the live version's in every second request or so afterwards, and none before."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             caller = Caller(tools, settings)
             await release_first(caller, conductor)
             await deploy(conductor, 2, strategy="shadow", policy=LONG.model_copy(update={"shadow_requests": 50, "shadow_seconds": 0}))
@@ -133,7 +122,7 @@ def test_a_shadow_that_answers_otherwise_than_the_gate_accepted_is_withdrawn_uns
     """By disagreement alone, without a label; no caller ever gets one of its answers."""
 
     async def scenario() -> None:
-        async with started(settings, make_program(OTHERWISE.replace("{below}", "3"))) as conductor:
+        async with tools.run_conductor(settings, make_program(OTHERWISE.replace("{below}", "3"))) as conductor:
             caller = Caller(tools, settings)
             await release_first(caller, conductor)
             policy = LONG.model_copy(update={"accepted_disagreement": 0.02, "shadow_requests": 10**6})
@@ -154,7 +143,7 @@ def test_labels_convict_a_version_that_is_wrong_too_often(
     """Pair by pair in the shadow, by the coin in the canary."""
 
     async def scenario() -> None:
-        async with started(settings, make_program(OTHERWISE.replace("{below}", "6"))) as conductor:
+        async with tools.run_conductor(settings, make_program(OTHERWISE.replace("{below}", "6"))) as conductor:
             caller = Caller(tools, settings)
             await release_first(caller, conductor)
             await deploy(conductor, 2, strategy=strategy, policy=LONG.model_copy(update={"shadow_requests": 10**6}))
@@ -171,7 +160,7 @@ def test_labels_of_good_versions_convict_nobody_and_give_their_accuracy(
     """By version, role and slice; told twice they count once."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             caller = Caller(tools, settings)
             await release_first(caller, conductor)
             await deploy(conductor, 2)
@@ -199,7 +188,7 @@ def test_an_observer_that_dies_loses_no_request_and_another_one_takes_its_place(
     """What it knew of unlabelled requests is gone; the log on the disk, and what was counted, is not."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             caller, process = Caller(tools, settings), conductor.observation.process
             await release_first(caller, conductor)
             first = process.pid
@@ -224,7 +213,7 @@ def test_requests_and_answers_are_in_the_prediction_log_with_their_labels(
     """What was asked, bit for bit, by whom it was answered, and what it should have been."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             caller = Caller(tools, settings)
             await release_first(caller, conductor)
             await caller.ask(30, label=True, headers="x-lastgood-traffic: evaluation\r\n")
@@ -252,7 +241,7 @@ def test_what_the_project_redacts_never_reaches_the_disk_and_without_its_functio
         own = settings.model_copy(update={"models": {"m": ModelSettings(predictions={"redact": name})}})
 
         async def go() -> None:
-            async with started(own) as conductor:
+            async with tools.run_conductor(own) as conductor:
                 caller = Caller(tools, own)
                 if "m" not in conductor.book.held:
                     await release_first(caller, conductor)
@@ -288,7 +277,7 @@ def test_feedback_that_is_none_is_refused_with_what_is_expected(
     """And a model that is not served is not found."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             await release_first(Caller(tools, settings), conductor)
             async with tools.connect(settings.port_rest) as client:
                 reply = await client.post("/v2/models/m/feedback", body)

@@ -1,7 +1,6 @@
 """Withdrawals and what happens around them while the shared record is away, with a real registry and real replicas."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +12,6 @@ from lastgood.serving.gateway.alerts import Alert
 from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.intents import Intent
 from lastgood.serving.gateway.journal import Entry, Journal
-from lastgood.serving.gateway.program import Gateway
 from lastgood.serving.gateway.record import SharedRecord
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Pin
@@ -21,16 +19,6 @@ from lastgood.settings import Settings
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 POLICY = RolloutPolicy(steps=(0.5,), step_requests=10**6)
-
-
-@asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[Conductor]:
-    gateway = Gateway(settings)
-    await gateway.start()
-    try:
-        yield gateway.conductor
-    finally:
-        await gateway.stop()
 
 
 async def release(tools: Any, conductor: Conductor, number: int) -> None:
@@ -51,7 +39,7 @@ def test_what_is_given_does_not_overtake_what_was_taken_away(
     """While a withdrawal cannot be recorded, nothing else is: else its tombstone and its aliases never would be."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             for number in (1, 2):
                 await release(tools, conductor, number)
             away, write = [True], SharedRecord.write
@@ -83,7 +71,7 @@ def test_an_incident_that_is_recorded_is_done_and_undoes_no_lift(settings: Setti
 
     async def scenario() -> None:
         heard = alert(2)
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             for number in (1, 2):
                 await release(tools, conductor, number)
             heard = alert(2)
@@ -96,7 +84,7 @@ def test_an_incident_that_is_recorded_is_done_and_undoes_no_lift(settings: Setti
         entry = Entry("e1", datetime.now(UTC).isoformat(), "m", 2, pins[2].digest, "alert", True, "alert", "bad", {}, incident=incident)
         journal.append(entry)
         journal.close()
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             await conductor.withdrawals.settle()
             assert pins[2] == conductor.book.held["m"].state.live
             assert set() == conductor.book.vetoed
@@ -111,14 +99,14 @@ def test_a_decision_about_an_earlier_episode_takes_nothing_out(settings: Setting
     """The version has come in anew since: it serves, and is no tombstone."""
 
     async def scenario() -> None:
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             for number in (1, 2):
                 await release(tools, conductor, number)
         journal = Journal(settings.home / "gateway" / "withdrawals.jsonl")
         now = datetime.now(UTC).isoformat()
         journal.append(Entry("e1", now, "m", 2, pins[2].digest, "alert", True, "alert", "x", {}, since="2020-01-01T00:00:00+00:00"))
         journal.close()
-        async with started(settings) as conductor:
+        async with tools.run_conductor(settings) as conductor:
             await conductor.withdrawals.settle()
             assert (pins[2], set()) == (conductor.book.held["m"].state.live, conductor.book.vetoed)
         with Registry.open(settings, writer="test") as registry:
