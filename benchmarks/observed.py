@@ -30,7 +30,7 @@ FEATURES, HIDDEN, CLASSES = 50, 64, 3
 ASKED, ASKED_REQUESTS = 0.95, 300
 QUIET, MOST, MOVED, SHIFT = 1_000, 5_000, 7, 0.5
 OFF: dict[str, Any] = {"log": False, "drift": False, "sample": 0.0}
-ON: dict[str, Any] = {"daily_rhythm": "none"}
+ON: dict[str, Any] = {"drift.rhythm": "none"}
 
 
 def build(number: int) -> Built:

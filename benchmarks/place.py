@@ -125,7 +125,7 @@ def open_place(
     observed = "".join(f"{name} = {json.dumps(value)}\n" for name, value in (predictions or {}).items())
     (folder / PROJECT_FILE).write_text(f"[models.{MODEL}.rollout]\n{policy}[models.{MODEL}.predictions]\n{observed}", "utf-8")
     settings = load_settings(folder).model_copy(update=fresh)
-    place = Place(settings, _register(settings, folder, versions, build), command)
+    place = Place(settings, register(settings, folder, versions, build), command)
     try:
         if start:
             place.start()
@@ -135,7 +135,8 @@ def open_place(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _register(settings: Settings, folder: Path, versions: int, build: Callable[[int], Built]) -> dict[int, str]:
+def register(settings: Settings, folder: Path, versions: int, build: Callable[[int], Built] = build_scale_version) -> dict[int, str]:
+    """Register that many versions of the model; give their digests by number."""
     digests = {}
     with Registry.open(settings, writer="cli") as registry:
         for number in range(1, versions + 1):

@@ -56,6 +56,7 @@ def retrain(
         FrozenError: The model takes no release, and a person asked for one.
     """
     options = {"strategy": strategy, "traffic": traffic, "wait": wait, "wait_seconds": wait_seconds, "replace": replace}
+    options["automatic"] = reason != "demand"
     result = _update(model, policy, reason, why, overrides or {}, seed, options if deploy else None)
     if result["skipped"] is None:
         return result

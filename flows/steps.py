@@ -93,6 +93,7 @@ def deploy(
     wait: Until,
     wait_seconds: float,
     replace: bool,
+    automatic: bool = False,
 ) -> dict[str, Any]:
     """Hand the version to the gateway and watch its rollout; the gateway goes on with it if this ends."""
     run = open_run(load_settings(), folder)
@@ -101,7 +102,7 @@ def deploy(
         policy = policy_for(run.settings, registry, registry.resolve(f"{model}@{version['digest']}")).model_dump(mode="json")
     with Control(run.settings) as control:
         ref, author, why = f"{model}@{version['digest']}", run.facts.author, run.facts.why
-        submitted = control.deploy(ref, strategy=strategy, policy=policy, actor=author, why=why, replace=replace)
+        submitted = control.deploy(ref, strategy=strategy, policy=policy, actor=author, why=why, replace=replace, automatic=automatic)
 
         def watch() -> dict[str, Any]:
             identity = submitted["rollout"]["id"]

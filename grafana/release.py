@@ -38,6 +38,7 @@ def build_release(runbooks: str) -> Dashboard:
         ("Where is it?", _state()),
         ("Candidate beside baseline", _compared()),
         ("What the judge sees", _evidence()),
+        ("What is known afterwards", _afterwards()),
         ("The route", _route()),
     ]
     return add_rows(annotate(own, f"{{{_MODEL}}}"), rows).build()
@@ -155,6 +156,44 @@ def _evidence() -> list[Panel]:
             unit="short",
             least=None,
             span=16,
+        ),
+    ]
+
+
+def _afterwards() -> list[Panel]:
+    right = f"sum by ({_BOTH}) (rate({names.LABELLED_CORRECT.name}{{{_MODEL}}}[5m]))"
+    told = f"sum by ({_BOTH}) (rate({names.LABELLED.name}{{{_MODEL}}}[5m]))"
+    return [
+        build_graph(
+            "Accuracy by labels, and estimated",
+            "Part of the labelled answers of the last five minutes that were right. The estimate is made of the answers' "
+            "confidence, without labels: it does not see that a class has come to mean something else.",
+            [Query(f"{right} / {told}", _NAME), Query(f"{names.ESTIMATED_ACCURACY.name}{{{_MODEL}}}", "estimated @{{version}}")],
+            unit="percentunit",
+            most=1,
+            runbook="LastgoodAccuracy",
+        ),
+        build_graph(
+            "Labels",
+            "Answers per second whose label came. Without labels nobody knows whether a version is right.",
+            [Query(told, _NAME)],
+            unit="reqps",
+        ),
+        build_graph(
+            "Evidence of drift",
+            "Of what gets most of the requests, as a part of what raises the alarm: all features and answers together. Drift "
+            "alerts, and takes nothing back.",
+            [Query(f"clamp_min({names.DRIFT_EVIDENCE.name}{{{_MODEL}}} / {names.DRIFT_THRESHOLD.name}{{{_MODEL}}}, 0)")],
+            unit="percentunit",
+            steps=((None, GREEN), (1, ORANGE)),
+            runbook="LastgoodDrift",
+        ),
+        build_number(
+            "What drift means",
+            "Retrain: both versions suffer, or the only one. Suspect: the candidate's answers alone moved, and the judge looks closer.",
+            Query(f"{names.DRIFT_MEANING.name}{{{_MODEL}}} == 1", "{{meaning}}", kind="instant"),
+            steps=((None, BLUE),),
+            runbook="LastgoodDrift",
         ),
     ]
 

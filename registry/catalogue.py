@@ -138,6 +138,11 @@ def list_events(connection: Connection, *, model: str | None, after: int, limit:
     return map(read_event, connection.execute(query).mappings())
 
 
+def has_key(connection: Connection, key: str) -> bool:
+    """Say whether an event has this idempotency key."""
+    return connection.scalar(select(_events.c.position).where(_events.c.idempotency == key)) is not None
+
+
 def find_event(connection: Connection, name: str) -> Event:
     """
     Give the event at a position, or the one whose hash starts so (6 hex digits or more).

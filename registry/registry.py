@@ -22,6 +22,7 @@ from lastgood.registry.audit import Piece, check_piece
 from lastgood.registry.blobs import BlobStore, FileStore
 from lastgood.registry.chain import Checked
 from lastgood.registry.content import Content, Record
+from lastgood.registry.cooldown import Cooldown, find_cooldown
 from lastgood.registry.database import Database
 from lastgood.registry.errors import ContentMismatchError, InvalidSourceError, ReservedAliasError
 from lastgood.registry.events import Event, check_text, check_writer
@@ -122,6 +123,14 @@ class Registry:
         with self._database.reading() as connection:
             return catalogue.next_number(connection, check_model_name(model))
 
+    def find_cooldown(self, model: str, *, commit: str | None, data: str | None, seconds: float, now: datetime) -> Cooldown | None:
+        """Give the newest automatic withdrawal of the same commit and data within so many seconds; see `cooldown`."""
+
+        def find_number(digest: str) -> int:
+            return self.resolve(f"{model}@{digest}").number
+
+        return find_cooldown(self.tombstones(), self.record, find_number, model, commit=commit, data=data, seconds=seconds, now=now)
+
     def aliases(self, model: str) -> dict[str, Alias]:
         """Give a model's aliases by name."""
         with self._database.reading() as connection:
@@ -141,6 +150,11 @@ class Registry:
         """Give the event at a position, or the one whose hash starts so; EventNotFoundError otherwise."""
         with self._database.reading() as connection:
             return catalogue.find_event(connection, name)
+
+    def knows(self, key: str) -> bool:
+        """Say whether an event has this idempotency key."""
+        with self._database.reading() as connection:
+            return catalogue.has_key(connection, key)
 
     def at(self, model: str, when: datetime) -> Moment:
         """Give who was live and who was stable at an aware time; ModelNotFoundError when the model is unknown."""

@@ -106,10 +106,20 @@ class Control:
         routes: list[dict[str, Any]] = self._ask("GET", "/routes")["routes"]
         return routes
 
-    def deploy(self, ref: str, *, strategy: str, policy: Mapping[str, Any], actor: str, why: str, replace: bool = False) -> dict[str, Any]:
-        """Submit a rollout; give the model's state."""
+    def deploy(
+        self,
+        ref: str,
+        *,
+        strategy: str,
+        policy: Mapping[str, Any],
+        actor: str,
+        why: str,
+        replace: bool = False,
+        automatic: bool = False,
+    ) -> dict[str, Any]:
+        """Submit a rollout, one that nobody asked for if ``automatic``; give the model's state."""
         body = {"ref": ref, "strategy": strategy, "policy": dict(policy), "actor": actor, "why": why, "replace": replace}
-        return self._ask("POST", "/rollouts", body)
+        return self._ask("POST", "/rollouts", {**body, "automatic": automatic})
 
     def state(self, model: str) -> dict[str, Any]:
         """Give one model's state."""

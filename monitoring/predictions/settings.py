@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lastgood.errors import ConfigurationError
+from lastgood.monitoring.drift.settings import DriftSettings
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
@@ -26,12 +27,22 @@ class PredictionSettings(BaseModel):
         description='"module:function" of the project, which gets the columns before they are written',
     )
     leave_out: tuple[str, ...] = Field(default=(), description="inputs that are never written")
-    drift: bool = Field(default=True, description="whether inputs and outputs are compared with the version's reference")
-    drift_run_length: float = Field(default=100_000.0, ge=1_000, description="requests between two false alarms, all features together")
-    daily_rhythm: Literal["learn", "none"] = Field(
-        default="learn",
-        description='"learn" what is usual at each hour from the first day, where training rows had no times; "none": there is none',
+    drift: Literal[False] | dict[str, Any] = Field(
+        default_factory=dict, description="how inputs and outputs are compared with the version's reference; false: not at all"
     )
+
+    @model_validator(mode="after")
+    def _drift_can_be(self) -> "PredictionSettings":
+        try:
+            self.how_drift  # noqa: B018 - it is checked when it is read
+        except (ConfigurationError, TypeError) as exc:
+            raise ValueError(str(exc)) from exc
+        return self
+
+    @property
+    def how_drift(self) -> DriftSettings | None:
+        """How drift is looked for; None if it is not."""
+        return None if self.drift is False else DriftSettings.read(self.drift, source="drift")
 
 
 def read_predictions(values: Mapping[str, Any], *, model: str, source: str) -> PredictionSettings:

@@ -70,8 +70,7 @@ UP = "up"
 FIRING = "ALERTS"
 JOB = "lastgood"  # the name of the gateway's scrapes
 
-# What a gateway exports whatever it serves.
-OF_EVERY_GATEWAY: tuple[Metric, ...] = (
+METRICS: tuple[Metric, ...] = (
     REQUESTS,
     REQUEST_SECONDS,
     QUEUE_SECONDS,
@@ -94,9 +93,6 @@ OF_EVERY_GATEWAY: tuple[Metric, ...] = (
     UNRECORDED,
     CHAIN_BROKEN,
     BUILD_INFO,
-)
-# What it exports beside where it logs predictions.
-OF_PREDICTIONS: tuple[Metric, ...] = (
     LABELLED,
     LABELLED_CORRECT,
     ACCURACY_FLOOR,
@@ -108,4 +104,3 @@ OF_PREDICTIONS: tuple[Metric, ...] = (
     OBSERVER_DROPPED,
     PREDICTION_LOG_FAILURES,
 )
-METRICS: tuple[Metric, ...] = (*OF_EVERY_GATEWAY, *OF_PREDICTIONS)

@@ -72,8 +72,10 @@ class Book:
         """Return when anything changed, or after that time; at once if there were changes since the one named ``after``."""
         if after is not None and self.changes != after:
             return
+        # Not `wait_for`: before Python 3.12 it loses a cancellation that comes in the same moment as the news.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Let work go on by itself; its failure is logged, its end is news."""

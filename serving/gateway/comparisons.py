@@ -72,7 +72,7 @@ class Comparisons:
                 log.warning("a baseline does not come up", model=model, version=baseline.number, why=str(exc))
                 failed.add(baseline.digest)
                 continue
-            async with held.lock:
+            async with self._stages.giving(held):
                 ruling = rule(alert, {model: held.state})
                 change = self._compare(held, failed)
                 if ruling.result != "compare" or change.state.split.main != baseline:

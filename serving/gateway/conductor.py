@@ -16,6 +16,9 @@ from datetime import UTC, datetime
 import structlog
 
 from lastgood.errors import ConfigurationError, ConflictError, LastgoodError, NotFoundError, TombstonedError
+from lastgood.registry.cooldown import Cooldown
+from lastgood.registry.registry import Registry
+from lastgood.registry.rows import Version
 from lastgood.serving.backends.choice import make_backend
 from lastgood.serving.backends.replica import Need
 from lastgood.serving.gateway.alerts import Alert, Ruling, rule, to_payload
@@ -23,7 +26,7 @@ from lastgood.serving.gateway.auditor import Auditor
 from lastgood.serving.gateway.book import Book, Held
 from lastgood.serving.gateway.comparisons import Comparisons
 from lastgood.serving.gateway.installer import Installer
-from lastgood.serving.gateway.intents import Intent, check_intent
+from lastgood.serving.gateway.intents import Intent, check_cooldown, check_intent
 from lastgood.serving.gateway.journal import Journal
 from lastgood.serving.gateway.observation import Observation
 from lastgood.serving.gateway.plane import DataPlane
@@ -67,10 +70,10 @@ class Conductor:
             on_batch=self.observation.feed.show,
         )
         self._installer = Installer(settings, plane, self.shelf)
-        self._stages = Stages(self.book, self.record, self.shelf, self._installer)
         self.withdrawals = Withdrawals(
             self.book, self.record, self._journal, self._installer, on_recorded=lambda held: self.book.spawn(self._stages.warm(held))
         )
+        self._stages = Stages(self.book, self.record, self.shelf, self._installer, self.withdrawals)
         self._comparisons = Comparisons(self.book, self.record, self.shelf, self._stages, self.withdrawals)
         self._watch = Watch(self.book, self.shelf, self.record, self._installer, self.withdrawals, self._stages.go_on)
         self.auditor = Auditor(self.record, folder / "checked.json")
@@ -150,12 +153,15 @@ class Conductor:
             NotFoundError: The reference names no version.
             TombstonedError: The version was taken out as bad.
             FrozenError: The model takes no release.
-            ConflictError: A rollout is running, or the version is live already.
+            ConflictError: A rollout is running, the version is live already, or it is an automatic release of what has just failed.
         """
         version = await self.record.call(lambda registry: registry.resolve(intent.ref))
         pin, model = Pin(version.number, version.digest), version.model
         held = self.book.held.setdefault(model, Held(ModelState(model)))
         check_intent(intent, pin, held.state, self.book.vetoed)
+        if intent.automatic:
+            await self.withdrawals.settle(model)  # one that is not recorded yet counts too
+            check_cooldown(model, pin.number, await self.record.call(lambda registry: _find_cooldown(registry, version, intent)))
         running = held.state.running
         if running is not None and running.comparison:
             # What is live was no release of today: it stays, as it was before the alert.
@@ -165,7 +171,7 @@ class Conductor:
             reason = Reason("person", intent.actor, f"replaced by {model}@{pin.number}", tombstone=False)
             self.withdrawals.take(model, running.candidate, reason)
             await self.withdrawals.settle(model)
-        async with held.lock:
+        async with self._stages.giving(held):
             check_intent(intent, pin, held.state, self.book.vetoed)  # somebody may have been first
             baseline = held.state.live if held.state.live and held.state.live.digest not in self.book.vetoed else None
             rollout = Rollout(
@@ -193,7 +199,7 @@ class Conductor:
         """
         held = self.book.known(model)
         if held.state.running is None:
-            async with held.lock:
+            async with self._stages.giving(held):
                 change = prove_live(held.state)
                 if change.stable is not None:
                     payload = {"version": change.stable.number, "state": "stable", "why": why}
@@ -242,7 +248,7 @@ class Conductor:
     async def unfreeze(self, model: str, *, actor: str, why: str) -> ModelState:
         """Let the model take releases again."""
         held = self.book.known(model)
-        async with held.lock:
+        async with self._stages.giving(held):
             if held.state.frozen is not None:
                 change = Change(replace(held.state, frozen=None, withdrawals=()))
                 await self._stages.commit(held, change, [Note("unfrozen", None, actor, {"why": why})], actor=actor, why=why)
@@ -274,7 +280,7 @@ class Conductor:
             if ruling.result == "rollback":
                 reason = Reason("alert", "alert", ruling.reason, payload={"alert": to_payload(alert)})
                 if not self.withdrawals.take(held.state.model, ruling.pin, reason):
-                    ruling = Ruling("ignored", "there is no version to go back to: a person was paged")
+                    ruling = Ruling("ignored", "it was decided on before; or there is no version to go back to, and a person was paged")
             elif running is not None and running.candidate == ruling.pin:
                 await self._stages.advance(held, EventKind.SUSPECTED, running.id, why=ruling.reason)
             else:
@@ -282,6 +288,12 @@ class Conductor:
         self.book.tallies["alerts", held.state.model if held else "unknown", ruling.result] += 1
         log.info("alert", name=alert.name, model=alert.model, version=alert.version, result=ruling.result, reason=ruling.reason)
         return ruling
+
+
+def _find_cooldown(registry: Registry, version: Version, intent: Intent) -> Cooldown | None:
+    record = registry.record(version.digest, model=version.model)
+    seconds = intent.policy.cooldown_seconds
+    return registry.find_cooldown(version.model, commit=record.commit, data=record.data, seconds=seconds, now=_now())
 
 
 def _now() -> datetime:

@@ -32,6 +32,7 @@ class _Deploy(msgspec.Struct, forbid_unknown_fields=True):
     strategy: Literal["canary", "direct", "shadow"] = "canary"
     policy: dict[str, Any] = {}
     replace: bool = False
+    automatic: bool = False
 
 
 class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
@@ -108,7 +109,7 @@ class ControlPlane:
         """Begin a rollout."""
         body = _read(request, _Deploy)
         policy = read_policy(body.policy, source="the request's field 'policy'")
-        intent = Intent(body.ref, body.strategy, policy, body.actor, body.why, body.replace)
+        intent = Intent(body.ref, body.strategy, policy, body.actor, body.why, body.replace, body.automatic)
         state = await self._conductor.submit(intent)
         return self._describe(state.model, status=202)
 

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from lastgood.errors import ConflictError, FrozenError, TombstonedError
+from lastgood.registry.cooldown import Cooldown
 from lastgood.serving.gateway.state import ModelState
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Pin, Rollout, Strategy
@@ -19,6 +20,7 @@ class Intent:
     actor: str
     why: str
     replace: bool = False  # withdraw a rollout that is running
+    automatic: bool = False  # nobody asked for it: a schedule, or a drift
 
 
 def check_intent(intent: Intent, pin: Pin, state: ModelState, vetoed: Collection[str]) -> None:
@@ -62,6 +64,17 @@ def check_intent(intent: Intent, pin: Pin, state: ModelState, vetoed: Collection
         )
     if running is None and state.live == pin:
         raise ConflictError(f"{name} is live already.")
+
+
+def check_cooldown(model: str, number: int, cooldown: Cooldown | None) -> None:
+    """
+    Refuse an automatic release of what has just failed.
+
+    Raises:
+        ConflictError: The model cools down from a withdrawal of the same commit and data.
+    """
+    if cooldown is not None:
+        raise ConflictError(f"{model}@{number} must wait: {cooldown} A person may deploy it: lastgood deploy {model}@{number} -m WHY.")
 
 
 def _check_comparison(intent: Intent, pin: Pin, state: ModelState, running: Rollout) -> None:

@@ -32,6 +32,14 @@ class Entry:
     payload: Mapping[str, Any]
     # Where a person named the version to go back to; otherwise it is the rollout's fallback.
     target: Mapping[str, Any] | None = None
+    # What it was decided because of: the shared record holds one withdrawal for each, whoever decided. Empty: itself.
+    incident: str = ""
+    since: str | None = None  # ISO time at which the version had come in; what came in later is not meant
+
+    @property
+    def key(self) -> str:
+        """What the shared record knows this decision by."""
+        return self.incident or self.id
 
 
 class Journal:

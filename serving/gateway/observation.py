@@ -74,7 +74,7 @@ class Observation:
             self.models[model] = Known(settings)
             self.feed.watch(model, settings)
             self.process.tell(Watched(model, settings.model_dump(mode="json")))
-        if pool.content.drift is not None and self.models[model].settings.drift:
+        if pool.content.drift is not None and self.models[model].settings.how_drift is not None:
             profile = self._profiles[model, pool.number] = (pool.folder / pool.content.drift).read_bytes()
             self.process.tell(Profiled(model, pool.number, profile))
 

@@ -41,6 +41,27 @@ class Note:
     idempotency: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the shared record has of a model: its state under a generation, all tombstones, and whether a decision is in it."""
+
+    state: ModelState
+    generation: int
+    tombstones: frozenset[str]
+    known: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """A tombstone to be written beside notes that change no state."""
+
+    pin: Pin
+    cause: Cause
+    actor: str
+    why: str
+    key: str  # of the decision: a repetition that comes after a person lifted it changes nothing
+
+
 class SharedRecord:
     """Asynchronous calls of the registry through one thread of its own."""
 
@@ -97,12 +118,20 @@ class SharedRecord:
 
         return await self.call(read)
 
-    async def load_model(self, model: str) -> tuple[ModelState, int]:
-        """Give one model's state and generation as the shared record has them; a new model begins at generation 0."""
+    async def load_model(self, model: str, *, key: str | None = None) -> Stored:
+        """
+        Give what the shared record has of one model, at one time; a new model begins at generation 0.
 
-        def read(registry: Registry) -> tuple[ModelState, int]:
+        Args:
+            model: Which model.
+            key: A decision's; whether it is recorded is told beside.
+        """
+
+        def read(registry: Registry) -> Stored:
+            # First: what is written after this was read is refused by its generation.
             route = registry.route(model)
-            return (ModelState(model), 0) if route is None else (ModelState.from_json(route.body), route.generation)
+            state, generation = (ModelState(model), 0) if route is None else (ModelState.from_json(route.body), route.generation)
+            return Stored(state, generation, frozenset(registry.tombstones()), key is not None and registry.knows(key))
 
         return await self.call(read)
 
@@ -122,18 +151,28 @@ class SharedRecord:
         registry = cast("Registry", self._registry)
         return await asyncio.get_running_loop().run_in_executor(self._copier, registry.check_log, checked, limit)
 
-    async def append(self, model: str, notes: list[Note]) -> None:
-        """Write events that change no state."""
+    async def append(self, model: str, notes: list[Note], burial: Burial | None = None) -> None:
+        """Write events that change no state, and a tombstone."""
 
         def commit(registry: Registry) -> None:
             with registry.transaction() as transaction:
                 _append(transaction, model, notes)
+                if burial is not None:
+                    _bury(transaction, model, burial)
 
         await self.call(commit)
 
-    async def write(self, change: Change, expected: int, notes: list[Note], *, actor: str, why: str, cause: Cause = "person") -> int:
+    async def write(self, change: Change, expected: int, notes: list[Note], *, actor: str, why: str, burial: Burial | None = None) -> int:
         """
         Write one change, everything or nothing; give the new generation.
+
+        Args:
+            change: What becomes of a model.
+            expected: The generation it was computed from.
+            notes: What the log is told.
+            actor: Who moves the aliases.
+            why: The reason.
+            burial: The tombstone, if a version is taken out as bad.
 
         Raises:
             ConflictError: The generation in the shared record is not the expected one.
@@ -145,12 +184,8 @@ class SharedRecord:
                 _append(transaction, model, notes)
                 for alias, pin in _alias_moves(change):
                     transaction.move_alias(model, alias, pin.digest, actor=actor, why=why)
-                if change.tombstone is not None:
-                    tombstone_cause = cast("Literal['judge', 'alert', 'person']", cause)
-                    payload = asdict(change.tombstone)
-                    transaction.tombstone(
-                        change.tombstone.digest, model=model, cause=tombstone_cause, actor=actor, why=why, payload=payload
-                    )
+                if burial is not None:
+                    _bury(transaction, model, burial)
                 return transaction.write_route(model, change.state.to_json(), expected=expected)
 
         return await self.call(commit)
@@ -163,3 +198,15 @@ def _alias_moves(change: Change) -> list[tuple[str, Pin]]:
 def _append(transaction: Transaction, model: str, notes: list[Note]) -> None:
     for note in notes:
         transaction.append(note.kind, model=model, digest=note.digest, actor=note.actor, payload=note.payload, idempotency=note.idempotency)
+
+
+def _bury(transaction: Transaction, model: str, burial: Burial) -> None:
+    transaction.tombstone(
+        burial.pin.digest,
+        model=model,
+        cause=cast("Literal['judge', 'alert', 'person']", burial.cause),
+        actor=burial.actor,
+        why=burial.why,
+        payload=asdict(burial.pin),
+        idempotency=f"{burial.key}/tombstone",
+    )

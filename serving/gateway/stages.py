@@ -8,6 +8,7 @@ record cannot be written, a rollout stays where it is and goes on when it can.
 import asyncio
 import contextlib
 import functools
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +21,7 @@ from lastgood.serving.gateway.installer import Installer
 from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
 from lastgood.serving.gateway.shelf import Shelf
 from lastgood.serving.gateway.state import Change, step
+from lastgood.serving.gateway.withdrawals import Withdrawals
 from lastgood.serving.rollout.table import EventKind, Rollout
 
 log = structlog.get_logger()
@@ -28,12 +30,28 @@ log = structlog.get_logger()
 class Stages:
     """Takes rollouts from one stage to the next, and lets exactly the versions run that their states need."""
 
-    def __init__(self, book: Book, record: SharedRecord, shelf: Shelf, installer: Installer) -> None:
-        """Remember what is changed, and where it is written."""
+    def __init__(self, book: Book, record: SharedRecord, shelf: Shelf, installer: Installer, withdrawals: Withdrawals) -> None:
+        """Remember what is changed, where it is written, and what was taken away."""
+        self._withdrawals = withdrawals
         self._book = book
         self._record = record
         self._shelf = shelf
         self._installer = installer
+
+    @contextlib.asynccontextmanager
+    async def giving(self, held: Held) -> AsyncIterator[None]:
+        """
+        Hold the model's lock, with every decision about it recorded: what is given does not overtake what was taken away.
+
+        A change is computed from what is in memory. With a withdrawal that is there and not in the record, it would bring the
+        withdrawal's route into the record, and neither its tombstone nor its aliases.
+
+        Raises:
+            LastgoodError: The record cannot be written.
+        """
+        async with held.lock:
+            await self._withdrawals.record_open(held)
+            yield
 
     async def stage(self, held: Held, rollout: Rollout) -> None:
         """Bring the candidate up; then it is ready, or withdrawn because it is not."""
@@ -59,7 +77,7 @@ class Stages:
         self, held: Held, kind: EventKind, rollout: str, *, actor: str = ACTOR, why: str = "", payload: dict[str, Any] | None = None
     ) -> None:
         """Apply an event of the rollout if it is the one that runs: shared record first, route after."""
-        async with held.lock:
+        async with self.giving(held):
             running = held.state.running
             if running is None or running.id != rollout:
                 return
@@ -91,8 +109,7 @@ class Stages:
         try:
             held.generation = await self._record.write(change, held.generation, notes, actor=actor, why=why)
         except ConflictError:
-            held.state, held.generation = await self._record.load_model(before.model)
-            self._installer.install(held, self._book.vetoed)
+            self._withdrawals.adopt(held, await self._record.load_model(before.model))
             raise
         if held.state is before:
             held.state = change.state

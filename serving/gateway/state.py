@@ -74,6 +74,11 @@ class ModelState:
         """Who gets what now."""
         return route_of(self.running) if self.running else Split(self.live, None, 0.0)
 
+    def serves(self, digest: str) -> bool:
+        """Say whether a version answers, or gets copies."""
+        split = self.split
+        return digest in {pin.digest for pin in (split.main, split.candidate, split.shadow) if pin is not None}
+
     @property
     def warm(self) -> frozenset[Pin]:
         """Versions whose replicas must run: those that serve, the fallback, and a candidate that gets ready."""
@@ -155,6 +160,26 @@ def compare(state: ModelState, comparing: Comparing) -> Change:
     return Change(_with_episodes(replace(state, rollout=rollout, compared=compared), comparing.now))
 
 
+def end_comparison(state: ModelState, now: datetime) -> Change:
+    """Give the state without the comparison that runs: no verdict, and what is live stays as it was before the alert."""
+    return step(state, EventKind.PROMOTE, now) if state.running is not None and state.running.comparison else Change(state)
+
+
+def find_local_split(state: ModelState, vetoed: Collection[str]) -> Split:
+    """
+    Say who gets what at a gateway that has been cut off from the shared record while a rollout runs.
+
+    Others may have withdrawn the candidate since: everything goes to the fallback, or to what is proven, until the record is
+    reached again. Where there is neither, what serves goes on.
+    """
+    running = state.running
+    if running is None or running.state is State.STAGED:
+        return state.split
+    choices = (running.fallback, running.baseline, *state.proven)
+    back = next((pin for pin in choices if pin is not None and pin.digest not in vetoed and pin != running.candidate), None)
+    return state.split if back is None else Split(back, None, 0.0)
+
+
 def prove_live(state: ModelState) -> Change:
     """Let the live version be stable without a rollout: a person vouches for it. Nothing changes where it is, or there is none."""
     if state.live is None or state.live == state.stable:
@@ -172,17 +197,19 @@ class Taking:
     tombstone: bool = True  # whether it may never serve again
     vetoed: Collection[str] = ()  # digests that must not be gone back to
     target: Pin | None = None  # the version a person wants back; otherwise the fallback, or the newest proven version
+    since: str | None = None  # ISO time at which the version had come in; one that came in later is not meant
 
 
 def withdraw(state: ModelState, taking: Taking) -> Change:
     """
     Take a version out of the route, and say what serves instead.
 
-    A version that serves in no role changes nothing. Where there is nothing to go back to, it stays and a page says so.
+    A version that serves in no role changes nothing, nor does one that has come in anew since it was decided about. Where
+    there is nothing to go back to, it stays and a page says so.
     """
     digest, cause, tombstone = taking.digest, taking.cause, taking.tombstone
     guarded = _guarded(state, digest)
-    if guarded is None:
+    if guarded is None or _came_in_anew(state, taking):
         return Change(state)
     if state.running and guarded is not state.running:
         return _replace_baseline(state, guarded.candidate, taking)
@@ -196,6 +223,11 @@ def withdraw(state: ModelState, taking: Taking) -> Change:
         # A person takes a canary out and names another version than the one that serves beside it.
         changed, live = replace(changed, live=taking.target), taking.target
     return _finish(changed, guarded.candidate, taking, live)
+
+
+def _came_in_anew(state: ModelState, taking: Taking) -> bool:
+    now = state.episodes.get(taking.digest)
+    return now is not None and taking.since is not None and datetime.fromisoformat(now) > datetime.fromisoformat(taking.since)
 
 
 def _guarded(state: ModelState, digest: str) -> Rollout | None:

@@ -7,7 +7,7 @@ it one when it is back.
 """
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -17,8 +17,8 @@ import structlog
 from lastgood.serving.gateway.book import Book, Held
 from lastgood.serving.gateway.installer import Installer
 from lastgood.serving.gateway.journal import Entry, Journal
-from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
-from lastgood.serving.gateway.state import ModelState, Taking, withdraw
+from lastgood.serving.gateway.record import ACTOR, Burial, Note, SharedRecord, Stored
+from lastgood.serving.gateway.state import Change, ModelState, Taking, withdraw
 from lastgood.serving.rollout.table import Cause, Pin
 
 log = structlog.get_logger()
@@ -52,6 +52,7 @@ class Withdrawals:
             on_recorded: Called when the shared record holds a withdrawal.
         """
         self._on_recorded = on_recorded
+        self._decided: set[str] = set()  # incidents because of which something was taken out here
         self._book = book
         self._record = record
         self._journal = journal
@@ -65,11 +66,11 @@ class Withdrawals:
     def apply_journal(self) -> None:
         """On start, before anything serves: take out what was taken out when the gateway died."""
         for entry in self._journal.open_entries:
-            if entry.tombstone:
+            if entry.tombstone and entry.model not in self._book.held:
                 self._book.vetoed.add(entry.digest)
-            held = self._book.held.get(entry.model)
-            if held is not None:
-                held.state = withdraw(held.state, self._taking(entry)).state
+        tombstones = frozenset(self._book.vetoed)
+        for held in self._book.held.values():
+            held.state = self._apply_open_entries(held.state, tombstones)
 
     def record_journal(self) -> None:
         """On start: begin to write what the shared record may lack."""
@@ -87,10 +88,13 @@ class Withdrawals:
             target: The version that shall serve instead, ready; default: the fallback.
 
         Returns:
-            Whether anything changed. A version that serves nothing, or that nothing can replace, stays as it is; of the
-            second a person is told.
+            Whether anything changed. A version that serves nothing, that was taken out because of this before, or that nothing
+            can replace, stays as it is; of the last a person is told.
         """
         held = self._book.held[model]
+        incident = _name_incident(held.state, pin, reason)
+        if incident in self._decided:
+            return False  # it may be back because a person said so, or because another gateway knew better
         entry = Entry(
             id=uuid.uuid4().hex,
             time=datetime.now(UTC).isoformat(),
@@ -103,6 +107,8 @@ class Withdrawals:
             why=reason.why,
             payload={"generation": held.generation, **reason.payload},
             target=asdict(target) if target else None,
+            incident=incident,
+            since=_since(held.state, pin, reason),
         )
         change = withdraw(held.state, self._taking(entry))
         if change.state is held.state:
@@ -111,6 +117,8 @@ class Withdrawals:
             return False
         if reason.tombstone:
             self._book.vetoed.add(pin.digest)
+        if incident:
+            self._decided.add(incident)
         held.state, held.reason = change.state, reason.why
         self._installer.install(held, self._book.vetoed)
         try:
@@ -143,45 +151,101 @@ class Withdrawals:
         self._book.spawn(self._record.insist(lambda: self._record.append(model, [note]), what="page", model=model))
         self._book.tell()
 
-    def _taking(self, entry: Entry) -> Taking:
+    def _apply_open_entries(self, state: ModelState, tombstones: Collection[str]) -> ModelState:
+        """Give the state with what is decided and not recorded applied to it, and veto what that takes out."""
+        entries = [entry for entry in self._journal.open_entries if entry.model == state.model]
+        self._book.vetoed.update(entry.digest for entry in entries if entry.tombstone)
+        for entry in entries:
+            state = withdraw(state, self._taking(entry)).state
+        for entry in entries:
+            # There is nothing to go back to, or it has come in anew: a decision that cannot be carried out is no veto.
+            if state.serves(entry.digest) and entry.digest not in tombstones:
+                self._book.vetoed.discard(entry.digest)
+        return state
+
+    def _taking(self, entry: Entry, tombstones: Collection[str] = ()) -> Taking:
         return Taking(
             digest=entry.digest,
             cause=cast("Cause", entry.cause),
             now=datetime.fromisoformat(entry.time),
             tombstone=entry.tombstone,
-            vetoed=frozenset(self._book.vetoed),
+            vetoed=self._book.vetoed.union(tombstones),
             target=Pin(**entry.target) if entry.target else None,
+            since=entry.since,
         )
+
+    async def record_open(self, held: Held) -> None:
+        """
+        Write what is decided about a model and not recorded; the caller holds its lock.
+
+        Raises:
+            LastgoodError: The record cannot be written.
+        """
+        for entry in self._journal.open_entries:
+            if entry.model == held.state.model:
+                await self._write_once(entry)
+
+    def adopt(self, held: Held, stored: Stored) -> None:
+        """Take over what the shared record has, with what is decided here and not recorded applied to it."""
+        held.generation = stored.generation
+        self._book.vetoed |= stored.tombstones
+        held.state = self._apply_open_entries(stored.state, stored.tombstones)
+        self._installer.install(held, self._book.vetoed)
 
     async def _write(self, entry: Entry) -> None:
         async def write() -> None:
-            async with self._book.held[entry.model].lock:
-                await self._write_once(entry)
+            held = self._book.held[entry.model]
+            async with held.lock:
+                await self.record_open(held)
 
         await self._record.insist(write, what=f"withdrawal of version {entry.number}", model=entry.model)
 
     async def _write_once(self, entry: Entry) -> None:
         held = self._book.held[entry.model]
-        stored, generation = await self._record.load_model(entry.model)
-        change = withdraw(stored, self._taking(entry))
+        stored = await self._record.load_model(entry.model, key=entry.key)
+        # The same incident may have been recorded by a gateway that is dead, or by another: then it is done.
+        taking = self._taking(entry, stored.tombstones)
+        change = Change(stored.state) if stored.known else withdraw(stored.state, taking)
+        # What goes on serving, because it has come in anew or there is nothing to go back to, is no tombstone.
+        buried = entry.tombstone and not stored.known and not change.state.serves(entry.digest)
+        cause = cast("Cause", entry.cause)
+        burial = Burial(Pin(entry.number, entry.digest), cause, entry.actor, entry.why, entry.key) if buried else None
         payload = {"version": entry.number, "cause": entry.cause, "why": entry.why, "time": entry.time, **entry.payload}
-        notes = [Note("withdrawn", entry.digest, entry.actor, payload, idempotency=entry.id)]
+        notes = [Note("withdrawn", entry.digest, entry.actor, payload, idempotency=entry.key)]
         if change.froze:
-            notes.append(Note("frozen", entry.digest, ACTOR, {"why": change.page}, idempotency=f"{entry.id}/frozen"))
-        if change.state is stored:
-            # It was written before this gateway started, or another change has taken the version out of the route.
-            await self._record.append(entry.model, notes)
-            held.generation = generation
-        else:
-            cause = cast("Cause", entry.cause)
-            held.generation = await self._record.write(change, generation, notes, actor=entry.actor, why=entry.why, cause=cause)
+            notes.append(Note("frozen", entry.digest, ACTOR, {"why": change.page}, idempotency=f"{entry.key}/frozen"))
+        generation = stored.generation
+        if change.state is not stored.state:
+            generation = await self._record.write(change, generation, notes, actor=entry.actor, why=entry.why, burial=burial)
+        elif not stored.known:
+            # Another change has taken the version out of the route, or it could not be taken out.
+            await self._record.append(entry.model, notes, burial)
         self._journal.close_entry(entry.id)
-        held.state = self._with_open_entries(change.state)
-        self._installer.install(held, self._book.vetoed)
+        tombstones = stored.tombstones | {entry.digest} if buried else stored.tombstones
+        if entry.digest not in tombstones:
+            self._book.vetoed.discard(entry.digest)  # `adopt` adds it again where another decision is open
+        if change.state.serves(entry.digest) and not stored.known:
+            self._decided.discard(entry.incident)  # it could not be carried out: what goes on may be heard again
+        if change.page and change.state is stored.state:
+            self.page(held, change.page)
+        self.adopt(held, Stored(change.state, generation, tombstones))
         self._on_recorded(held)
 
-    def _with_open_entries(self, state: ModelState) -> ModelState:
-        for entry in self._journal.open_entries:
-            if entry.model == state.model:
-                state = withdraw(state, self._taking(entry)).state
-        return state
+
+def _since(state: ModelState, pin: Pin, reason: Reason) -> str | None:
+    """Say since when the version served that is decided about; an alert speaks of what served when it began."""
+    alert = reason.payload.get("alert") if reason.cause == "alert" else None
+    return alert["began"] if alert else state.episodes.get(pin.digest)
+
+
+def _name_incident(state: ModelState, pin: Pin, reason: Reason) -> str:
+    """
+    Name what a version goes because of, alike at every gateway that decides it.
+
+    A rollout is convicted once, and an alert is one from its begin to its end. What a person says is an incident of its own.
+    """
+    if reason.cause == "judge" and state.running is not None:
+        return f"judge/{state.running.id}"
+    if reason.cause == "alert" and (alert := reason.payload.get("alert")):
+        return f"alert/{alert['alert']}/{alert['began']}/{pin.digest}"[:500]
+    return ""

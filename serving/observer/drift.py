@@ -12,9 +12,9 @@ import structlog
 
 from lastgood.errors import LastgoodError
 from lastgood.monitoring.drift.meaning import read_sighting
-from lastgood.monitoring.drift.monitor import DriftMonitor, DriftSettings
+from lastgood.monitoring.drift.monitor import DriftMonitor
 from lastgood.monitoring.drift.profile import Profile
-from lastgood.monitoring.predictions.settings import PredictionSettings
+from lastgood.monitoring.drift.settings import DriftSettings
 from lastgood.serving.observer.wire import Array, Asked, Drifted
 
 log = structlog.get_logger()
@@ -46,7 +46,7 @@ class _Watched:
 class DriftDesk:
     """Compares one model's rows with the references of the versions that answered them."""
 
-    def __init__(self, model: str, settings: PredictionSettings, folder: Path) -> None:
+    def __init__(self, model: str, settings: DriftSettings, folder: Path) -> None:
         """
         Begin without a version.
 
@@ -56,7 +56,7 @@ class DriftDesk:
             folder: Where monitors are kept while nobody runs.
         """
         self._model = model
-        self._settings = DriftSettings(run_length=settings.drift_run_length, rhythm=settings.daily_rhythm)
+        self._settings = settings
         self._folder = folder
         self._watched: dict[int, _Watched] = {}
 

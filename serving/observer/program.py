@@ -69,9 +69,10 @@ class Observer:
                     self.take(self._decoder.decode(frame))
             self._work()
             self._tell()
-        for model, desk in self._desks.items():
+        for desk in self._desks.values():
             desk.work(time.time(), everything=True)
-            self._drifts[model].work()
+        for model, drift in self._drifts.items():
+            drift.work()
             self._save(model)
 
     def _work(self) -> None:
@@ -101,10 +102,12 @@ class Observer:
             case Watched():
                 self._watch(message)
             case Profiled():
-                self._drifts[message.model].watch(message.version, message.profile)
+                if message.model in self._drifts:
+                    self._drifts[message.model].watch(message.version, message.profile)
             case Asked():
                 self._desks[message.model].take_batch(message)
-                self._drifts[message.model].take_batch(message)
+                if message.model in self._drifts:
+                    self._drifts[message.model].take_batch(message)
             case Labelled():
                 self._desks[message.model].take_labels(message)
 
@@ -121,7 +124,8 @@ class Observer:
         before = self._desks.pop(message.model, None)
         if before is not None:
             self._found += before.work(time.time(), everything=True)
-        self._drifts[message.model] = DriftDesk(message.model, settings, self._home / "gateway" / "drift")
+        if (how := settings.how_drift) is not None:
+            self._drifts[message.model] = DriftDesk(message.model, how, self._home / "gateway" / "drift")
         self._desks[message.model] = Desk(message.model, settings, self._home, redact=redact, problem=problem)
 
     def _tell(self) -> None:

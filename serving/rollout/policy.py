@@ -45,9 +45,11 @@ class RolloutPolicy(BaseModel):
     early_success: bool = Field(default=False, description="whether a step ends early once the candidate is shown to be no worse")
     success_alpha: float = Field(default=0.05, gt=0, le=0.5, description="probability that this is shown of one that is worse")
     slow_factor: float = Field(default=4.0, gt=1, description="times the baseline's p99 compute time that counts as slow")
-    cooldown_seconds: float = Field(default=21_600.0, ge=0, description="after a withdrawal, the same commit and data are not released")
+    cooldown_seconds: float = Field(
+        default=21_600.0, ge=0, description="after an automatic withdrawal, the same commit and data are not released automatically"
+    )
     freeze_after: int = Field(default=3, ge=1, description="automatic withdrawals within the window that freeze the model")
-    freeze_window_seconds: float = Field(default=3600.0, gt=0)
+    freeze_window_seconds: float = Field(default=3600.0, gt=0, description="and that window")
 
     @model_validator(mode="after")
     def _steps_rise(self) -> "RolloutPolicy":

@@ -104,3 +104,20 @@ def test_drift_is_found_as_soon_as_asked_and_nothing_is_found_where_there_is_non
     assert {0} == {own["alarms"] for own in result["nulls"].values()}
     assert {0} == {own["false_before"] for own in result["delays"].values()}
     assert 4 == len(result["nulls"])
+
+
+def test_no_schedule_withdraws_twice_serves_a_tombstone_or_gets_stuck() -> None:
+    """A tenth of the schedules: 1,000 through the pure functions, 30 through the real conductor."""
+    result = run("schedules.py", "--schedules", "1000", "--conductor", "30")
+    assert [] == result["problems"]
+    assert (1000, 30) == (result["worlds"]["schedules"], result["conductors"]["schedules"])
+    for name in ("withdrawals", "crashes"):
+        assert result["worlds"][name] > 1000
+        assert result["conductors"][name] > 10
+
+
+def test_labels_in_shadow_withdraw_what_lost_accuracy() -> None:
+    """Through the gateway, three times each; the figures are the benchmark's."""
+    result = run("shadow.py", "--repeat", "3")
+    assert result["by_labels"]
+    assert all(run["pairs"] < 3 * most for points, most in (("0.1", 400), ("0.05", 1_100)) for run in result[points]["runs"])

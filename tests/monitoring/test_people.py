@@ -234,7 +234,7 @@ def test_with_a_dead_mail_server_the_rollback_still_comes_within_seconds_and_wak
     tmp_path: Path, tools: Any, programs: None
 ) -> None:
     """A real gateway whose stable version goes bad; the mail server takes connections and never says a word."""
-    place_module = tools.load_place()
+    place_module = tools.load_benchmark("place")
     flag, pager, slack = tmp_path / "bad", tools.PagerDutySink(), tools.Sink()
     with socket.create_server(("127.0.0.1", 0)) as tarpit, pager.listen(), slack.listen(), place_module.open_place(2, start=False) as place:
         secrets = write_secrets(tmp_path, slack=f"{slack.url}/services/T0/B0/secret")

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lastgood.errors import ConfigurationError
 from lastgood.monitoring.predictions.columns import labels_folder, list_files
 from lastgood.monitoring.predictions.errors import LogDamagedError
 from lastgood.monitoring.predictions.read import find_answers, read_labelled, read_rows
+from lastgood.monitoring.predictions.settings import read_predictions
 from lastgood.monitoring.predictions.write import PredictionLog, Redact
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -141,3 +143,25 @@ def test_labels_lie_beside_the_answers(tmp_path: Path) -> None:
     log.flush(everything=True)
     assert [] == list_files(tmp_path)
     assert 1 == len(list_files(labels_folder(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"drift": {"rhythm": "weekly"}}, "rhythm 'weekly'"),
+        ({"drift": {"length": 1}}, "length"),
+        ({"drift": True}, "drift"),
+        ({"redact": "no function"}, "redact"),
+        ({"max_bytes": 1}, "max_bytes = 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(values: dict[str, Any], says: str) -> None:
+    """With the value, and the names there are."""
+    with pytest.raises(ConfigurationError, match=says):
+        read_predictions(values, model="m", source="lastgood.toml")
+
+
+def test_drift_can_be_left_out_or_set() -> None:
+    """By default it is looked for."""
+    settings = [read_predictions(values, model="m", source="x") for values in ({}, {"drift": False}, {"drift": {"run_length": 5_000}})]
+    assert [100_000, None, 5_000] == [own.how_drift and own.how_drift.run_length for own in settings]

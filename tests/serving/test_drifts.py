@@ -43,7 +43,7 @@ def drifting(settings: Settings, versions: Any) -> Settings:
             content = replace(own.content, drift="drift.bin")
             files = {entry.path: own.folder / entry.path for entry in content.files}
             registry.register("m", content, files, Record("ada", f"times {number}"), actor="ada")
-    predictions = {"daily_rhythm": "none", "drift_run_length": 10_000.0}
+    predictions = {"drift": {"rhythm": "none", "run_length": 10_000}}
     return settings.model_copy(update={"models": {"m": ModelSettings(predictions=predictions)}})
 
 

@@ -303,5 +303,5 @@ def test_feedback_that_is_none_is_refused_with_what_is_expected(
 def test_settings_of_the_log_that_cannot_be_are_said_before_anything_starts(settings: Settings) -> None:
     """With the names there are."""
     own = settings.model_copy(update={"models": {"m": ModelSettings(predictions={"sample": 2})}})
-    with pytest.raises(ConfigurationError, match=r"models\.m\.predictions.*sample = 2.*drift_run_length"):
+    with pytest.raises(ConfigurationError, match=r"models\.m\.predictions.*sample = 2.*max_bytes"):
         Gateway(own)

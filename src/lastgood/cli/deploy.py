@@ -35,6 +35,7 @@ def deploy(
         wait: When to return: at once, when it carries the traffic (soaking began), or when it is stable.
         wait_seconds: How long to wait at most; then exit code 7 says how far it came.
         replace: Take the candidate of a running rollout out first; one that has nothing beside it stays, as the baseline.
+            A comparison ends without a verdict.
         dry_run: Say what would be done, and do nothing.
         json: Write JSON.
     """
