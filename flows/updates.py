@@ -10,7 +10,6 @@ from prefect.states import Completed, Failed, State
 
 from lastgood.errors import ConfigurationError, LastgoodError
 from lastgood.flows.retrain import retrain
-from lastgood.flows.slots import hold_model
 from lastgood.pipelines.drifted import read_drift
 from lastgood.pipelines.update import Reason
 from lastgood.pipelines.update_settings import UpdateSettings, read_update
@@ -37,8 +36,7 @@ def updates() -> State[Any]:
             reason = find_reason(settings, model, due)
             if reason is None:
                 continue
-            with hold_model(model):  # this flow's deployment waits; the flow inside is nobody's deployment
-                result = retrain(model, reason=reason)
+            result = retrain(model, reason=reason)  # waits for the model's slot itself: inside a deployment's run it counts as one
             ended[model] = result["skipped"]["sentence"] if result["skipped"] else f"version {result['version']['number']}"
         except LastgoodError as exc:
             ended[model] = f"{type(exc).__name__}: {exc}"

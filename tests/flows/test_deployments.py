@@ -84,7 +84,7 @@ def test_deployments_are_taken_looked_at_and_run(settings: Settings) -> None:
         seeds = [registry.record(registry.resolve(f"tumour@{number}").digest).seed for number in (1, 2)]
         assert [1, 2] == seeds
         assert "by a worker" == registry.record(registry.resolve("tumour@1").digest).why
-    listed = json.loads(prefect(settings, "flow-run", "ls", "--output", "json"))
+    listed = json.loads(prefect(settings, "flow-run", "ls", "--limit", "200", "--output", "json"))
     ended = [own for own in listed if own["state"]["type"] != "SCHEDULED"]
     states = [own for own in ended if own["name"].startswith(("release", "health"))]
     assert ["COMPLETED", "COMPLETED", "FAILED"] == sorted(own["state"]["type"] for own in states)
