@@ -15,7 +15,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 NO_ANSWER: Final = -1  # the model's output is no label
 _UNSET: Final = -2
-REMEMBERED: Final = 100_000  # requests
+REMEMBERED: Final = 200_000  # requests; some 250 bytes each
 WAITING: Final = 20_000  # labels without an answer
 
 
@@ -87,7 +87,7 @@ class Joiner:
         early = self._early.pop(key, None)
         if early is not None:
             self._label(request, early[0])
-        if len(self._by_key) > self._remembered:
+        while len(self._by_key) > self._remembered:
             self._forget()
 
     def add_shadow(self, serial: int, answer: int, rollout: str) -> None:
@@ -125,6 +125,10 @@ class Joiner:
         for key in found:
             del self._early[key]
         return found
+
+    def remember(self, requests: int) -> None:
+        """Hold so many requests from now on; those beyond are forgotten when the next one comes."""
+        self._remembered = requests
 
     def take(self) -> Tallies:
         """Give what was found since the last time."""

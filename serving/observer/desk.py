@@ -53,6 +53,10 @@ class Desk:
             except LastgoodError as exc:
                 self._problem = str(exc)
 
+    def remember(self, requests: int) -> None:
+        """Hold so many requests that labels may still come for."""
+        self._joiner.remember(requests)
+
     def take_batch(self, batch: Asked) -> tuple[Array, Array]:
         """
         Take one batch; give the answers, "row" int64, and how sure each was, "row" float32.

@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from lastgood.errors import LastgoodError
+from lastgood.monitoring.predictions.join import REMEMBERED
 from lastgood.monitoring.predictions.settings import read_predictions
 from lastgood.monitoring.predictions.write import Redact
 from lastgood.serving.logs import configure_logging
@@ -32,6 +33,7 @@ _LOOK_SECONDS: Final = 0.02  # rows wait this long to be compared together
 _IDLE_SECONDS: Final = 0.1  # to look again where nothing comes
 _WORK_SECONDS: Final = 1.0
 _SAVE_SECONDS: Final = 10.0
+_LEAST_REMEMBERED: Final = 2_000  # requests of one model
 
 
 class Observer:
@@ -127,6 +129,9 @@ class Observer:
         if (how := settings.how_drift) is not None:
             self._drifts[message.model] = DriftDesk(message.model, how, self._home / "gateway" / "drift")
         self._desks[message.model] = Desk(message.model, settings, self._home, redact=redact, problem=problem)
+
+        for desk in self._desks.values():  # the memory is shared by all models
+            desk.remember(max(_LEAST_REMEMBERED, REMEMBERED // len(self._desks)))
 
     def _tell(self) -> None:
         news = News(counted=self._found, drifted=self._drifted)

@@ -63,6 +63,18 @@ def test_the_oldest_request_gives_way_and_its_label_is_handed_back() -> None:
     assert (1, 1) == (found.labelled[LIVE], found.forgotten)
 
 
+def test_room_that_becomes_less_forgets_the_oldest() -> None:
+    """Another model came, and the memory is shared."""
+    joiner = Joiner(remembered=10)
+    for key in range(10):
+        joiner.add_answer(str(key), 1, LIVE)
+    joiner.remember(3)
+    joiner.add_answer("last", 1, LIVE)
+    for key in ("7", "8", "9", "last"):
+        joiner.add_label(key, 1, 0.0)
+    assert 3 == joiner.take().labelled[LIVE]
+
+
 def test_the_same_id_again_is_another_request() -> None:
     """The label is about the newest; the shadow's answer about the one it was copied from."""
     joiner = Joiner()
