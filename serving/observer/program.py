@@ -129,7 +129,6 @@ class Observer:
         if (how := settings.how_drift) is not None:
             self._drifts[message.model] = DriftDesk(message.model, how, self._home / "gateway" / "drift")
         self._desks[message.model] = Desk(message.model, settings, self._home, redact=redact, problem=problem)
-
         for desk in self._desks.values():  # the memory is shared by all models
             desk.remember(max(_LEAST_REMEMBERED, REMEMBERED // len(self._desks)))
 

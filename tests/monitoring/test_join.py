@@ -66,8 +66,8 @@ def test_the_oldest_request_gives_way_and_its_label_is_handed_back() -> None:
 def test_room_that_becomes_less_forgets_the_oldest() -> None:
     """Another model came, and the memory is shared."""
     joiner = Joiner(remembered=10)
-    for key in range(10):
-        joiner.add_answer(str(key), 1, LIVE)
+    for number in range(10):
+        joiner.add_answer(str(number), 1, LIVE)
     joiner.remember(3)
     joiner.add_answer("last", 1, LIVE)
     for key in ("7", "8", "9", "last"):
