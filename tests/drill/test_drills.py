@@ -24,7 +24,8 @@ def play(folder: Path, *arguments: str, code: int = 0) -> Any:
 def test_what_is_bad_at_once_is_out_after_some_requests(tmp_path: Path, fault: str, kind: str, most: int) -> None:
     """A lone caller meets a few bad answers, and none after the switch."""
     one = play(tmp_path, fault)
-    assert f"withdrawn by the judge: {kind}" == one["expected"] == one["found"]
+    assert one["expected"].startswith(f"withdrawn by the judge: {kind}")
+    assert one["found"].rpartition(" ")[2] in one["expected"].partition(": ")[2].split(" or ")
     assert (True, 0, "drill@1", "drill@2") == (one["passed"], one["failed_after_restore"], one["restored"], one["withdrawn"])
     assert one["requests_to_decision"] < most
     assert 0 < one["bad_answers"] < 20

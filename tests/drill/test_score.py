@@ -29,6 +29,7 @@ def test_a_drill_passes_only_where_it_ended_as_it_must(by: str | None, kind: str
     assert (by is None) == (found == str(Expected(None)))
     assert (by == "alert") == (found == str(Expected("alert")))
     assert found != str(Expected(None, drift=True))
+    assert fits == Expected("judge", "broken").fits(by, kind) == Expected("judge", "deaths", also="broken").fits(by, kind)
 
 
 def test_what_must_be_and_what_was_found_are_said_alike() -> None:
