@@ -1,5 +1,5 @@
 """
-A replica of its own that fails requests while a file exists: ``python toggled_replica.py DIGEST FILE FD``.
+A replica of its own that fails requests while a file exists: ``python toggled_replica.py DIGEST FILE [DIGEST FILE ...] FD``.
 
 What the file holds is the part of the inputs it fails on, ``0.05`` for one in twenty; an empty one fails them all. An input
 that fails does so each time: requests of a batch that failed are tried alone.
@@ -29,14 +29,15 @@ class ToggledModel(Model):
 
 
 if __name__ == "__main__":
-    digest, file = sys.argv[1:3]
+    *pairs, descriptor = sys.argv[1:]
+    flags = dict(zip(pairs[::2], map(Path, pairs[1::2]), strict=True))
 
     def make_model(package: Package) -> Model:
-        """Give a model that is bad while the file exists, if it is the version meant."""
-        if package.digest != digest:
+        """Give a model that is bad while its file exists, if it is a version meant."""
+        if package.digest not in flags:
             return Model.open(package)
         model = ToggledModel.open(package)
-        model.flag = Path(file)
+        model.flag = flags[package.digest]
         return model
 
-    sys.exit(main(make_model, sys.argv[3:]))
+    sys.exit(main(make_model, [descriptor]))

@@ -92,7 +92,8 @@ def test_inputs_that_drift_are_found_named_and_noted_and_nobody_is_taken_out(dri
             with Control(drifting) as control:
                 found = (await asyncio.to_thread(control.quality, "m"))["drift"]
             assert "retrain" == found["meaning"]
-            assert "in/x[0]" == found["versions"][0]["moved"][0]["feature"].split(" ")[0]
+            # Its answer is this input: chance says which of the two is named first.
+            assert "in/x[0]" in {moved["feature"].split(" ")[0] for moved in found["versions"][0]["moved"]}
             async with tools.connect(drifting.port_control) as client:
                 metrics = (await client.get("/metrics")).body.decode()
             assert 'lastgood_drift_meaning{meaning="retrain",model="m"} 1.0' in metrics
