@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from lastgood.errors import ConfigurationError
+from lastgood.tables import read_table
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
@@ -37,10 +37,4 @@ def read_gate(own: GateSettings | Mapping[str, Any], overrides: Mapping[str, Any
         ConfigurationError: A condition that is not known, or a value it cannot have.
     """
     values = own.model_dump(exclude_unset=True) if isinstance(own, GateSettings) else dict(own)
-    try:
-        return GateSettings.model_validate({**values, **overrides})
-    except ValidationError as exc:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))} = {p.get('input')!r:.60}: {p['msg']}" for p in exc.errors())
-        raise ConfigurationError(
-            f"The gate of {model} is not valid: {problems}. Known conditions: {', '.join(GateSettings.model_fields)}."
-        ) from exc
+    return read_table(GateSettings, {**values, **overrides}, what=f"The gate of {model}")

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from lastgood.errors import ConfigurationError
 from lastgood.settings import PROJECT_FILE, Settings
+from lastgood.tables import read_table
 
 UpdatePolicy = Literal["full", "incremental"]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -69,10 +69,4 @@ def check_update(values: Mapping[str, Any], *, model: str) -> UpdateSettings:
     Raises:
         ConfigurationError: A name is unknown or a value out of range.
     """
-    try:
-        return UpdateSettings.model_validate(dict(values))
-    except ValidationError as exc:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'update'} = {p.get('input')!r:.60}: {p['msg']}" for p in exc.errors())
-        raise ConfigurationError(
-            f"models.{model}.update in {PROJECT_FILE} is not valid: {problems}. Known: {', '.join(UpdateSettings.model_fields)}."
-        ) from exc
+    return read_table(UpdateSettings, values, what=f"models.{model}.update in {PROJECT_FILE}")

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lastgood.errors import ConfigurationError
 from lastgood.monitoring.drift.settings import DriftSettings
+from lastgood.tables import read_table
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
@@ -52,10 +53,4 @@ def read_predictions(values: Mapping[str, Any], *, model: str, source: str) -> P
     Raises:
         ConfigurationError: A name is unknown or a value out of range.
     """
-    try:
-        return PredictionSettings.model_validate(dict(values))
-    except ValidationError as exc:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'predictions'} = {p.get('input')!r:.60}: {p['msg']}" for p in exc.errors())
-        raise ConfigurationError(
-            f"models.{model}.predictions in {source} is not valid: {problems}. Known: {', '.join(PredictionSettings.model_fields)}."
-        ) from exc
+    return read_table(PredictionSettings, values, what=f"models.{model}.predictions in {source}")

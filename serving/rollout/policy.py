@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lastgood.errors import ConfigurationError
 from lastgood.monitoring.judge.verdict import JudgePolicy
+from lastgood.tables import read_table
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -81,10 +81,4 @@ def read_policy(values: dict[str, Any], *, source: str) -> RolloutPolicy:
     Raises:
         ConfigurationError: A name is unknown or a value out of range.
     """
-    try:
-        return RolloutPolicy.model_validate(values)
-    except ValidationError as exc:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'policy'} = {problem['input']!r:.80}: {problem['msg']}" for problem in exc.errors()
-        )
-        raise ConfigurationError(f"The rollout policy in {source} is not valid: {problems}.") from exc
+    return read_table(RolloutPolicy, values, what=f"The rollout policy in {source}")

@@ -134,5 +134,5 @@ def test_the_projects_gate_wins_over_the_pipelines() -> None:
 
 def test_an_unknown_condition_is_named() -> None:
     """A typing error in a gate is an error, not a condition that is silently left out."""
-    with pytest.raises(ConfigurationError, match=r"acuracy_floor.*Known conditions: accuracy_floor"):
+    with pytest.raises(ConfigurationError, match=r"acuracy_floor.*Known: accuracy_floor"):
         read_gate({}, {"acuracy_floor": 0.8}, model="digits")
