@@ -17,7 +17,7 @@ from lastgood.serving.replica.slots import Array
 
 log = logging.getLogger(__name__)
 # Why a request got no answer; broken is a bug of the gateway.
-Reason = Literal["failed", "invalid", "timeout", "died", "stopped", "broken", "disconnected"]
+Reason = Literal["failed", "invalid", "unfit", "timeout", "died", "stopped", "broken", "disconnected"]
 Key = tuple[tuple[int, ...], ...]
 _SCAN_ROWS = 4  # how far to look for requests that fit, in multiples of the rows wanted
 
@@ -31,6 +31,10 @@ class Answers(Protocol):
 
     def shape(self, output: int, start: int, stop: int) -> list[int]:
         """Give the shape of rows ``start`` to ``stop``."""
+        ...
+
+    def part(self, output: int, start: int, stop: int) -> Array:
+        """Give rows ``start`` to ``stop`` as they are, valid as long as the answer is."""
         ...
 
 
@@ -49,6 +53,7 @@ class Pending:
         "deadline",
         "dispatched",
         "finished",
+        "finite",
         "inputs",
         "key",
         "lane",
@@ -84,6 +89,7 @@ class Pending:
         self.finished = False
         self.counted = False  # whether it is in its lane's tally
         self.retried = False  # whether a replica died with it
+        self.finite = True  # whether no input holds NaN or infinity, so that an answer that does is the model's doing
         # What the observer is told of it.
         self.request_id = ""
         self.traffic = "production"
@@ -267,3 +273,7 @@ class Outputs:
         if self._joined:
             shape[0] = stop - start
         return shape
+
+    def part(self, output: int, start: int, stop: int) -> Array:
+        """Give rows ``start`` to ``stop`` as they are, valid as long as the answer is."""
+        return self.arrays[output][start:stop] if self._joined else self.arrays[output]

@@ -239,6 +239,9 @@ class ReplicaPool:
             if good:
                 pending.answer(outputs, start, stop)
                 continue
+            if broken is None and not pending.finite:  # the client's doing, whoever is asked
+                pending.refuse("unfit", "the inputs hold NaN or infinity, and so does the answer")
+                continue
             batch.incident.charge(pending.lane, "invalid")
             pending.refuse("invalid", broken or "the model's answer is not finite (NaN or infinity)")
         # A lane whose replica died is not told how fast another version is.
