@@ -38,6 +38,16 @@ class Answers(Protocol):
         ...
 
 
+class Part:
+    """A half of a batch that failed: its requests run together once more, so that a bad one is found in few runs."""
+
+    __slots__ = ("incident",)
+
+    def __init__(self, incident: Incident) -> None:
+        """Belong to what happened to the whole batch: one event, however many of its requests fail."""
+        self.incident = incident
+
+
 class Pending:
     """
     One request: its inputs, its deadline, and whom it is charged to.
@@ -47,7 +57,6 @@ class Pending:
     """
 
     __slots__ = (
-        "alone",
         "arrived",
         "counted",
         "deadline",
@@ -57,6 +66,7 @@ class Pending:
         "inputs",
         "key",
         "lane",
+        "part",
         "request_id",
         "retried",
         "rows",
@@ -95,7 +105,7 @@ class Pending:
         self.traffic = "production"
         self.slice = ""
         self.serial = 0  # its number where a shadow has a copy, and the copy's too
-        self.alone: Incident | None = None  # runs without others since the batch it was in failed
+        self.part: Part | None = None  # runs with these and no others since the batch it was in failed
 
     def answered(self, outputs: Answers, start: int, stop: int) -> None:
         """Take the answer: rows ``start`` to ``stop``, valid during this call only."""
@@ -134,7 +144,8 @@ class Batch:
         """Join requests of one key, or take one."""
         self.pendings = pendings
         self.rows = sum(pending.rows for pending in pendings)
-        self.incident = pendings[0].alone or Incident()
+        part = pendings[0].part
+        self.incident = Incident() if part is None else part.incident
         # What a replica died with may kill the next one: nothing else shall be in its hands then.
         self.exclusive = pendings[0].retried
         self.slot = -1
@@ -175,6 +186,15 @@ class Batcher:
         """Queue a request."""
         self._queue.append(pending)
 
+    def put_back_halves(self, pendings: list[Pending], incident: Incident) -> None:
+        """Queue the requests of a batch that failed before all others, so that each half of them runs without the other."""
+        half = (len(pendings) + 1) // 2
+        for own in (pendings[:half], pendings[half:]):
+            part = Part(incident)
+            for pending in own:
+                pending.part = part
+        self.put_back(pendings)
+
     def put_back(self, pendings: list[Pending]) -> None:
         """Queue requests before all others, in their order."""
         self._queue.extendleft(reversed(pendings))
@@ -206,7 +226,9 @@ class Batcher:
         queue = self._queue
         queue.popleft()
         limit = self._limits.batch_rows
-        if first.key is None or first.alone is not None or first.retried or first.rows >= limit or not queue:
+        if first.part is not None and not first.retried:
+            return Batch([first, *self._take_part(first.part)])
+        if first.key is None or first.retried or first.rows >= limit or not queue:
             return Batch([first])
         taken, skipped = [first], []
         rows, nbytes = first.rows, _count_bytes(first)
@@ -216,7 +238,7 @@ class Batcher:
             pending = queue.popleft()
             if pending.finished:
                 continue
-            fits = pending.key == first.key and pending.alone is None and not pending.retried and rows + pending.rows <= limit
+            fits = pending.key == first.key and pending.part is None and not pending.retried and rows + pending.rows <= limit
             size = _count_bytes(pending) if fits else 0
             if fits and nbytes + size <= self._limits.batch_bytes:
                 taken.append(pending)
@@ -227,6 +249,13 @@ class Batcher:
         if skipped:
             queue.extendleft(reversed(skipped))
         return Batch(taken)
+
+    def _take_part(self, part: Part) -> Iterator[Pending]:
+        # They were put back together and nothing is ever put between them.
+        while self._queue and self._queue[0].part is part and not self._queue[0].retried:
+            pending = self._queue.popleft()
+            if not pending.finished:
+                yield pending
 
 
 def _count_bytes(pending: Pending) -> int:

@@ -253,7 +253,7 @@ class ReplicaPool:
         self._flush()
 
     def on_failed(self, replica: Replica, number: int, text: str) -> None:
-        """Run the requests of a batch that failed one by one, or refuse the one that failed alone."""
+        """Run the halves of a batch that failed, or refuse the request that failed alone."""
         worker = self._crew.find(replica)
         batch = None if worker is None else worker.in_flight.get(number)
         if worker is None or batch is None:
@@ -262,9 +262,7 @@ class ReplicaPool:
         worker.finish(number)
         left = [pending for pending in batch.pendings if not pending.finished]
         if len(batch.pendings) > 1:
-            for pending in left:
-                pending.alone = batch.incident
-            self._batcher.put_back(left)
+            self._batcher.put_back_halves(left, batch.incident)
         else:
             for pending in left:
                 batch.incident.charge(pending.lane, "failed")
