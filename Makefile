@@ -40,8 +40,10 @@ setup: .venv/.ready ## create the virtual environment and install into it
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-.venv/.ready-ci: tools/ci-checkers/package.json | .venv/.ready-dev
+.venv/.ready-ci: tools/ci-checkers/package.json tools/peer-clients/requirements.txt | .venv/.ready-dev
 	@tools/ci-checkers/install .venv/ci-checkers
+	@$(BIN)/python -m uv venv --quiet --clear --python $(BIN)/python .venv/peer-clients
+	@$(BIN)/python -m uv pip install --quiet --python .venv/peer-clients/bin/python -r tools/peer-clients/requirements.txt
 	@touch $@
 
 test: GROUPS := signals engine compose

@@ -17,7 +17,7 @@ from lastgood.serving.replica.slots import Array
 
 log = logging.getLogger(__name__)
 # Why a request got no answer; broken is a bug of the gateway.
-Reason = Literal["failed", "invalid", "timeout", "died", "stopped", "broken", "disconnected"]
+Reason = Literal["failed", "invalid", "unfit", "timeout", "died", "stopped", "broken", "disconnected"]
 Key = tuple[tuple[int, ...], ...]
 _SCAN_ROWS = 4  # how far to look for requests that fit, in multiples of the rows wanted
 
@@ -33,6 +33,20 @@ class Answers(Protocol):
         """Give the shape of rows ``start`` to ``stop``."""
         ...
 
+    def part(self, output: int, start: int, stop: int) -> Array:
+        """Give rows ``start`` to ``stop`` as they are, valid as long as the answer is."""
+        ...
+
+
+class Part:
+    """A half of a batch that failed: its requests run together once more, so that a bad one is found in few runs."""
+
+    __slots__ = ("incident",)
+
+    def __init__(self, incident: Incident) -> None:
+        """Belong to what happened to the whole batch: one event, however many of its requests fail."""
+        self.incident = incident
+
 
 class Pending:
     """
@@ -43,15 +57,16 @@ class Pending:
     """
 
     __slots__ = (
-        "alone",
         "arrived",
         "counted",
         "deadline",
         "dispatched",
         "finished",
+        "finite",
         "inputs",
         "key",
         "lane",
+        "part",
         "request_id",
         "retried",
         "rows",
@@ -84,12 +99,13 @@ class Pending:
         self.finished = False
         self.counted = False  # whether it is in its lane's tally
         self.retried = False  # whether a replica died with it
+        self.finite = True  # whether no input holds NaN or infinity, so that an answer that does is the model's doing
         # What the observer is told of it.
         self.request_id = ""
         self.traffic = "production"
         self.slice = ""
         self.serial = 0  # its number where a shadow has a copy, and the copy's too
-        self.alone: Incident | None = None  # runs without others since the batch it was in failed
+        self.part: Part | None = None  # runs with these and no others since the batch it was in failed
 
     def answered(self, outputs: Answers, start: int, stop: int) -> None:
         """Take the answer: rows ``start`` to ``stop``, valid during this call only."""
@@ -128,7 +144,8 @@ class Batch:
         """Join requests of one key, or take one."""
         self.pendings = pendings
         self.rows = sum(pending.rows for pending in pendings)
-        self.incident = pendings[0].alone or Incident()
+        part = pendings[0].part
+        self.incident = Incident() if part is None else part.incident
         # What a replica died with may kill the next one: nothing else shall be in its hands then.
         self.exclusive = pendings[0].retried
         self.slot = -1
@@ -169,6 +186,15 @@ class Batcher:
         """Queue a request."""
         self._queue.append(pending)
 
+    def put_back_halves(self, pendings: list[Pending], incident: Incident) -> None:
+        """Queue the requests of a batch that failed before all others, so that each half of them runs without the other."""
+        half = (len(pendings) + 1) // 2
+        for own in (pendings[:half], pendings[half:]):
+            part = Part(incident)
+            for pending in own:
+                pending.part = part
+        self.put_back(pendings)
+
     def put_back(self, pendings: list[Pending]) -> None:
         """Queue requests before all others, in their order."""
         self._queue.extendleft(reversed(pendings))
@@ -200,7 +226,9 @@ class Batcher:
         queue = self._queue
         queue.popleft()
         limit = self._limits.batch_rows
-        if first.key is None or first.alone is not None or first.retried or first.rows >= limit or not queue:
+        if first.part is not None and not first.retried:
+            return Batch([first, *self._take_part(first.part)])
+        if first.key is None or first.retried or first.rows >= limit or not queue:
             return Batch([first])
         taken, skipped = [first], []
         rows, nbytes = first.rows, _count_bytes(first)
@@ -210,7 +238,7 @@ class Batcher:
             pending = queue.popleft()
             if pending.finished:
                 continue
-            fits = pending.key == first.key and pending.alone is None and not pending.retried and rows + pending.rows <= limit
+            fits = pending.key == first.key and pending.part is None and not pending.retried and rows + pending.rows <= limit
             size = _count_bytes(pending) if fits else 0
             if fits and nbytes + size <= self._limits.batch_bytes:
                 taken.append(pending)
@@ -221,6 +249,13 @@ class Batcher:
         if skipped:
             queue.extendleft(reversed(skipped))
         return Batch(taken)
+
+    def _take_part(self, part: Part) -> Iterator[Pending]:
+        # They were put back together and nothing is ever put between them.
+        while self._queue and self._queue[0].part is part and not self._queue[0].retried:
+            pending = self._queue.popleft()
+            if not pending.finished:
+                yield pending
 
 
 def _count_bytes(pending: Pending) -> int:
@@ -267,3 +302,7 @@ class Outputs:
         if self._joined:
             shape[0] = stop - start
         return shape
+
+    def part(self, output: int, start: int, stop: int) -> Array:
+        """Give rows ``start`` to ``stop`` as they are, valid as long as the answer is."""
+        return self.arrays[output][start:stop] if self._joined else self.arrays[output]

@@ -35,6 +35,8 @@ _ARRAY_CODES: Final = {
 }
 _ELEMENTS: Final[dict[str, type]] = {"BOOL": bool, "BYTES": str, "FP16": float, "FP32": float, "FP64": float}
 _KINDS: Final = {bool: "true or false", str: "a text", float: "a number", int: "a whole number"}
+_LARGEST: Final = {name: float(np.finfo(dtype).max) for name, dtype in DATATYPES.items() if dtype.kind == "f"}
+_FEW: Final = 256  # numbers; for more, numpy is faster
 _OPENING, _SPACES = ord("["), b" \t\r\n"
 
 
@@ -116,10 +118,15 @@ def _convert(flat: list[Any], datatype: str, where: str) -> Array:
     if datatype == "FP16":
         with np.errstate(over="ignore"):
             numbers = numbers.astype(np.float16)
-    if dtype.kind == "f" and not np.isfinite(numbers).all():
+    if dtype.kind == "f" and not _is_in_range(flat, datatype) and not np.isfinite(numbers).all():
         index = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise BadRequestError(f"{where}[{index}] is {flat[index]!r}; {datatype} holds {np.finfo(dtype).min} to {np.finfo(dtype).max}.")
     return numbers
+
+
+def _is_in_range(flat: list[Any], datatype: str) -> bool:
+    """Say whether no number is too large for its datatype, as far as that can be told cheaply: none is above the root of all squares."""
+    return len(flat) <= _FEW and math.hypot(*flat) <= _LARGEST[datatype]
 
 
 def _explain(problem: str, element: type, datatype: str, where: str) -> str:

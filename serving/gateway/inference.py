@@ -5,16 +5,19 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from lastgood.serving.gateway.batcher import Answers, Pending, Reason
+from lastgood.serving.gateway.binary import BINARY, HEAD_BYTES
 from lastgood.serving.gateway.messages import JSON, Request, Response, error_response
 from lastgood.serving.gateway.meters import Outcome, RoleMeter
-from lastgood.serving.gateway.protocol import Call, Codec
+from lastgood.serving.gateway.protocol import Codec
 from lastgood.serving.gateway.route import Lane
+from lastgood.serving.gateway.signature import Call
 
 RETRY: Final = b"retry-after: 1\r\n"
 # Why there is no answer: the status, and what metrics call it.
 _REASONS: Final[dict[Reason, tuple[int, Outcome]]] = {
     "failed": (502, "failed"),
     "invalid": (502, "invalid"),
+    "unfit": (400, "bad_request"),
     "timeout": (504, "timeout"),
     "died": (503, "failed"),
     "stopped": (503, "refused"),
@@ -33,7 +36,7 @@ class Desk(NamedTuple):
 class Inference(Pending):
     """A request that came over REST and is answered there."""
 
-    __slots__ = ("_desk", "_find_desk", "_request", "_wanted")
+    __slots__ = ("_call", "_desk", "_find_desk", "_request")
 
     def __init__(
         self,
@@ -68,15 +71,20 @@ class Inference(Pending):
         self.request_id = request_id
         self.traffic = traffic
         self.slice = slice_name
-        self._wanted = call.outputs
+        self.finite = call.finite
+        self._call = call
         self._desk = desk
         self._find_desk = find_desk
 
     def answered(self, outputs: Answers, start: int, stop: int) -> None:
         """Write the answer and count it."""
         codec, meter = self._serving_desk()
-        body = codec.encode(self.request_id, outputs, start, stop, self._wanted)
-        self._request.respond(Response(200, body, JSON, _name_origin(self.runs_on)))
+        body, head_bytes = codec.encode(self.request_id, outputs, start, stop, self._call)
+        origin = _name_origin(self.runs_on)
+        if head_bytes is None:
+            self._request.respond(Response(200, body, JSON, origin))
+        else:
+            self._request.respond(Response(200, body, BINARY, b"%s%s: %d\r\n" % (origin, HEAD_BYTES, head_bytes)))
         meter.count(self.traffic, "ok")
         meter.request_seconds.observe(asyncio.get_running_loop().time() - self.arrived)
 
@@ -104,7 +112,7 @@ class Copy(Pending):
         super().__init__(lane, original.inputs, original.key, original.rows, original.arrived, original.deadline)
         self._meter = meter
         self.request_id, self.serial = original.request_id, original.serial
-        self.traffic, self.slice = original.traffic, original.slice
+        self.traffic, self.slice, self.finite = original.traffic, original.slice, original.finite
 
     def answered(self, outputs: Answers, start: int, stop: int) -> None:
         """Count it; the observer is shown the batch."""

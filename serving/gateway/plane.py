@@ -14,6 +14,7 @@ from typing import Final
 
 import lastgood
 from lastgood.errors import LastgoodError, NotFoundError
+from lastgood.serving.gateway.binary import HEAD_BYTES
 from lastgood.serving.gateway.errors import BadRequestError, NothingUpError, OpenAddressError
 from lastgood.serving.gateway.feedback import read_feedback
 from lastgood.serving.gateway.http import Server
@@ -29,6 +30,7 @@ from lastgood.serving.gateway.router import Router, find_status
 from lastgood.settings import is_loopback
 
 OnLabels = Callable[[str, Sequence[str], Sequence[int], float], bool]  # model, request ids, labels, Unix time
+EXTENSIONS: Final = ["binary_tensor_data"]
 HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
 
 
@@ -148,7 +150,8 @@ class DataPlane:
             return
         codec = self._codecs[key]
         try:
-            call = codec.decode(request.body, request.headers.get(b"content-encoding"))
+            call = codec.decode(request.body, request.headers.get(b"content-encoding"), request.headers.get(HEAD_BYTES))
+            nothing = codec.signature.answer_nothing() if call.rows == 0 else None
         except BadRequestError as exc:
             meter.count(traffic, "bad_request")
             request.respond(error_response(400, str(exc)))
@@ -159,6 +162,9 @@ class DataPlane:
         pending = Inference(
             lane, call, now, now + known.limits.deadline_seconds, request, request_id, Desk(codec, meter), self.find_desk, traffic, part
         )
+        if nothing is not None:
+            pending.answer(nothing, 0, 0)
+            return
         request.on_disconnect = pending.abandon
         pool.submit(pending)
         if lane.copies_to is not None:
@@ -183,7 +189,7 @@ class DataPlane:
 
     def _make_router(self, token: str | None) -> Router:
         router = Router(token=token, open_paths=HEALTH_PATHS)
-        router.add("GET", "/v2", lambda _: json_response({"name": "lastgood", "version": lastgood.__version__, "extensions": []}))
+        router.add("GET", "/v2", lambda _: json_response({"name": "lastgood", "version": lastgood.__version__, "extensions": EXTENSIONS}))
         router.add("GET", "/v2/health/live", lambda _: json_response({"live": True}))
         router.add("GET", "/v2/health/ready", lambda _: json_response({"ready": self.ready}, 200 if self.ready else 503))
         router.add("GET", "/v2/models/{model}", self._describe)

@@ -239,6 +239,9 @@ class ReplicaPool:
             if good:
                 pending.answer(outputs, start, stop)
                 continue
+            if broken is None and not pending.finite:  # the client's doing, whoever is asked
+                pending.refuse("unfit", "the inputs hold NaN or infinity, and so does the answer")
+                continue
             batch.incident.charge(pending.lane, "invalid")
             pending.refuse("invalid", broken or "the model's answer is not finite (NaN or infinity)")
         # A lane whose replica died is not told how fast another version is.
@@ -250,7 +253,7 @@ class ReplicaPool:
         self._flush()
 
     def on_failed(self, replica: Replica, number: int, text: str) -> None:
-        """Run the requests of a batch that failed one by one, or refuse the one that failed alone."""
+        """Run the halves of a batch that failed, or refuse the request that failed alone."""
         worker = self._crew.find(replica)
         batch = None if worker is None else worker.in_flight.get(number)
         if worker is None or batch is None:
@@ -259,9 +262,7 @@ class ReplicaPool:
         worker.finish(number)
         left = [pending for pending in batch.pendings if not pending.finished]
         if len(batch.pendings) > 1:
-            for pending in left:
-                pending.alone = batch.incident
-            self._batcher.put_back(left)
+            self._batcher.put_back_halves(left, batch.incident)
         else:
             for pending in left:
                 batch.incident.charge(pending.lane, "failed")

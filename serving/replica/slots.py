@@ -103,7 +103,7 @@ class Slot:
             SlotError: They take more than the slot's limit, or a dtype has no name in the protocol.
         """
         shapes = [_join_shapes(parts) for parts in tensors]
-        texts = [_encode_texts(parts) if parts[0].dtype == _OBJECT else b"" for parts in tensors]
+        texts = [encode_texts(parts) if parts[0].dtype == _OBJECT else b"" for parts in tensors]
         position = _COUNT.size + sum(_ENTRY.size + 8 * len(shape) for shape in shapes)
         table = [_COUNT.pack(len(tensors), 0)]
         offsets = []
@@ -187,10 +187,7 @@ def _read_tensor(memory: mmap.mmap, entry: tuple[int, tuple[int, ...], int, int]
     dtype = _TYPES[code]
     count = math.prod(shape)
     if dtype == _OBJECT:
-        # An element takes four bytes at least, so a lie about the shape cannot make this loop long.
-        if 4 * count > nbytes:
-            raise SlotError(f"The slot holds {nbytes} bytes of text for {count} elements.")
-        return _decode_texts(memory[offset : offset + nbytes], count).reshape(shape)
+        return decode_texts(memory[offset : offset + nbytes], count)[0].reshape(shape)
     if count * dtype.itemsize != nbytes or offset + nbytes > used:
         raise SlotError(f"The slot holds {nbytes} bytes for shape {list(shape)} of {dtype}.")
     if count == 0:
@@ -198,7 +195,8 @@ def _read_tensor(memory: mmap.mmap, entry: tuple[int, tuple[int, ...], int, int]
     return np.frombuffer(memory, dtype, count, offset).reshape(shape)
 
 
-def _encode_texts(parts: Sequence[Array]) -> bytes:
+def encode_texts(parts: Sequence[Array]) -> bytes:
+    """Give the binary form of texts: each a u32 length and that many bytes of UTF-8."""
     pieces = []
     for part in parts:
         for element in part.ravel():
@@ -208,14 +206,23 @@ def _encode_texts(parts: Sequence[Array]) -> bytes:
     return b"".join(pieces)
 
 
-def _decode_texts(data: bytes, count: int) -> Array:
+def decode_texts(data: bytes, count: int) -> tuple[Array, int]:
+    """
+    Read ``count`` texts, and say how many bytes they took.
+
+    Raises:
+        SlotError: There are fewer.
+        UnicodeDecodeError: One is not UTF-8.
+    """
+    if 4 * count > len(data):  # so that a lie about the shape cannot take memory
+        raise SlotError(f"{len(data)} bytes are too few for {count} texts")
     texts = np.empty(count, _OBJECT)
     position = 0
     for index in range(count):
-        (length,) = _LENGTH.unpack_from(data, position)
+        (length,) = _LENGTH.unpack_from(data, position) if position + _LENGTH.size <= len(data) else (len(data),)
         position += _LENGTH.size
         if position + length > len(data):
-            raise SlotError(f"Text {index} of {count} goes past the end of its tensor.")
+            raise SlotError(f"text {index} of {count} goes past the end of its tensor")
         texts[index] = data[position : position + length].decode()
         position += length
-    return texts
+    return texts, position

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.serving.gateway.batcher import Batch, Batcher, Key, Outputs, Pending
+from lastgood.serving.gateway.batcher import Batch, Batcher, Key, Outputs, Part, Pending
 from lastgood.serving.gateway.charges import Incident
 from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.route import Lane, Pool, Tally
@@ -16,9 +16,9 @@ KEYS: list[Key | None] = [(), ((3,),), ((4,),), None]
 
 
 def make(rows: int, key: Key | None, flags: int = 0) -> Pending:
-    """Make a request; bit 1 of flags: runs alone, 2: was retried, 4: is finished."""
+    """Make a request; bit 1 of flags: is what is left of a batch that failed, 2: was retried, 4: is finished."""
     pending = Pending(LANE, (np.full((rows, 2), rows, np.float32),), key, rows, 0.0, 1.0)
-    pending.alone = Incident() if flags & 1 else None
+    pending.part = Part(Incident()) if flags & 1 else None
     pending.retried, pending.finished = bool(flags & 2), bool(flags & 4)
     return pending
 
@@ -47,7 +47,7 @@ def test_every_request_is_in_exactly_one_batch(pendings: list[Pending], limit: i
     for batch in batches:
         first = batch.pendings[0]
         assert len(batch.pendings) == 1 or all(pending.key == first.key is not None for pending in batch.pendings)
-        assert len(batch.pendings) == 1 or all(pending.alone is None and not pending.retried for pending in batch.pendings)
+        assert len(batch.pendings) == 1 or all(pending.part is None and not pending.retried for pending in batch.pendings)
         assert batch.rows <= limit or len(batch.pendings) == 1
         assert batch.rows == sum(pending.rows for pending in batch.pendings)
     left = [pending for pending in pendings if not pending.finished]
@@ -73,3 +73,31 @@ def test_bytes_bound_a_batch() -> None:
     for _ in range(4):
         batcher.put(make(5, ()))  # 40 bytes each
     assert [len(batch.pendings) for batch in drain(batcher)] == [2, 2]
+
+
+@given(st.integers(2, 64), st.sets(st.integers(0, 63), min_size=1, max_size=3))
+def test_bad_requests_are_found_by_halves(size: int, places: set[int]) -> None:
+    """Each fails alone, all others are answered, what came meanwhile is not drawn in, and one bad one takes few runs."""
+    batcher, runs = Batcher(PoolLimits()), 0
+    pendings = [make(1, ()) for _ in range(size)]
+    bad = {id(pending) for place, pending in enumerate(pendings) if place in places}
+    for pending in pendings:
+        batcher.put(pending)
+    first, answered, refused = batcher.take(), [], []
+    assert first is not None
+    batcher.put_back_halves(first.pendings, first.incident)
+    later = make(1, ())
+    batcher.put(later)
+    while (batch := batcher.take()) is not None:
+        runs += 1
+        assert later not in batch.pendings or len(batch.pendings) == 1
+        assert batch.incident is first.incident or later in batch.pendings
+        if not any(id(pending) in bad for pending in batch.pendings):
+            answered += batch.pendings
+        elif len(batch.pendings) == 1:
+            refused += batch.pendings
+        else:
+            batcher.put_back_halves(batch.pendings, batch.incident)
+    assert bad == {id(pending) for pending in refused}
+    assert size + 1 == len(answered) + len(refused)
+    assert runs <= 2 * len(places) * (size - 1).bit_length() + 1

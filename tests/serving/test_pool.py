@@ -175,7 +175,7 @@ def test_requests_that_wait_in_vain_are_one_event(run: Run, versions: "Versions"
 
 
 def test_one_bad_row_fails_alone(run: Run, versions: "Versions", tools: "Tools") -> None:
-    """A batch that raises is run one by one: the others are answered, the bad one gets the model's words, one event."""
+    """A batch that raises is run again in halves: the others are answered, the bad one gets the model's words, one event."""
 
     async def scenario() -> None:
         async with tools.open_gateway() as gateway:

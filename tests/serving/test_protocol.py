@@ -52,7 +52,7 @@ def test_every_datatype_comes_through_exactly(datatype: str, nested: bool, data:
     call = codec.decode(make_body({"name": "x", "datatype": datatype, "shape": list(array.shape), "data": elements}))
     np.testing.assert_array_equal(array, call.inputs[0], strict=True)
     assert array.shape[0] == call.rows
-    answer = json.loads(codec.encode("id", Outputs([call.inputs[0]], call.rows, joined=True), 0, call.rows, [0]))
+    answer = json.loads(codec.encode("id", Outputs([call.inputs[0]], call.rows, joined=True), 0, call.rows, call)[0])
     again = codec.decode(make_body(*answer["outputs"]))
     np.testing.assert_array_equal(array, again.inputs[0], strict=True)
 
@@ -78,7 +78,6 @@ WRONG: list[tuple[bytes, str]] = [
     (make_body({**X, "datatype": "FP64"}), r"inputs\[0\]\.datatype is 'FP64'; input 'x' is FP32"),
     (make_body({**X, "shape": [1, 3]}), r"inputs\[0\]\.shape is \[1, 3\]"),
     (make_body({**X, "shape": [2]}), r"inputs\[0\]\.shape is \[2\]"),
-    (make_body({**X, "shape": [0, 2], "data": []}), r"inputs\[0\]\.shape is \[0, 2\]"),
     (make_body({**X, "shape": [-1, 2]}), r"inputs\[0\]\.shape is \[-1, 2\]"),
     (make_body({**X, "shape": [1.5, 2]}), r"inputs\[0\]\.shape\[0\]: Expected int, got float"),
     (make_body({**X, "shape": [10**30, 2]}), "inputs"),
