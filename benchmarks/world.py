@@ -293,7 +293,7 @@ def _compare(world: World, index: int, number: int) -> Iterator[tuple[str, World
     gateway = replace(world.gateways[index], asked=None)
     idle = _put(world, index, gateway)
     ruling = rule(_alert(world, number), {"m": gateway.memory})
-    change = compare(gateway.memory, Comparing(f"{world.clock}", 1, _at(world.clock), gateway.vetoed))
+    change = compare(gateway.memory, Comparing(f"{world.clock}", 1, _at(world.clock), excluded=gateway.vetoed))
     if ruling.result == "compare" and change.state is not gateway.memory:
         for name, after in _begin(idle, index, change):
             yield f"comparison: {name}", after

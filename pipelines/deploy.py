@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from lastgood.errors import IntegrityError, TakenBackError, TimedOutError, UnavailableError
+from lastgood.monitoring.predictions.settings import PredictionSettings, read_predictions
 from lastgood.pipelines.errors import PipelineNotFoundError
 from lastgood.pipelines.find import find_pipeline
 from lastgood.serving.client import Control
@@ -31,6 +32,17 @@ def find_policy(settings: Settings, model: str) -> RolloutPolicy:
     except PipelineNotFoundError:
         values = {}
     return read_policy({**values, **(own.rollout if own else {})}, source=f"the pipeline of {model} or {PROJECT_FILE}")
+
+
+def find_predictions(settings: Settings, model: str) -> PredictionSettings:
+    """
+    Give how a model's predictions are kept and watched.
+
+    Raises:
+        ConfigurationError: A value is not valid.
+    """
+    own = settings.models.get(model)
+    return read_predictions(own.predictions if own else {}, model=model, source=PROJECT_FILE)
 
 
 def await_rollout(

@@ -14,7 +14,7 @@ import msgspec
 
 from lastgood import __version__
 from lastgood.errors import IntegrityError
-from lastgood.pipelines.deploy import find_policy
+from lastgood.pipelines.deploy import find_policy, find_predictions
 from lastgood.pipelines.errors import RunNotFoundError, StepOrderError
 from lastgood.pipelines.find import Found, find_pipeline
 from lastgood.pipelines.gate_settings import GateSettings, read_gate
@@ -131,7 +131,8 @@ def create_run(
     from lastgood.registry.registry import Registry
 
     found = find_pipeline(settings, model)
-    find_policy(settings, model)  # one that is not valid must not be found out after the training
+    find_policy(settings, model)  # what is not valid must not be found out after the training
+    find_predictions(settings, model)
     parameters = join_parameters(found.pipeline.parameters, overrides or {})
     with Registry.open(settings, writer="cli") as registry:
         number = registry.next_number(model)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -40,6 +41,8 @@ class UpdateSettings(BaseModel):
         fields = [] if value is None else value.split()
         if value is not None and (len(fields) != 5 or not all(_CRON_FIELD.fullmatch(field) for field in fields)):
             raise ValueError('expected five fields of cron, such as "0 3 * * *"')
+        if value is not None:
+            _check_cron(value)
         return value
 
     @field_validator("max_rows")
@@ -49,6 +52,18 @@ class UpdateSettings(BaseModel):
         if value < least:
             raise ValueError(f"expected min_rows ({least}) or more")
         return value
+
+
+def _check_cron(schedule: str) -> None:
+    """Refuse fields that no clock shows; only where what reads schedules is installed, for without it nothing runs by them."""
+    try:
+        from cronsim import CronSim, CronSimError
+    except ImportError:
+        return
+    try:
+        CronSim(schedule, datetime.now(UTC))
+    except CronSimError as exc:
+        raise ValueError(f"not a time of cron's: {exc}") from exc
 
 
 def read_update(settings: Settings, model: str) -> UpdateSettings:

@@ -9,8 +9,8 @@ asks for a comparison only if it began after the last one did.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -19,6 +19,7 @@ from lastgood.serving.gateway.state import ModelState
 from lastgood.serving.rollout.table import Pin
 
 Action = Literal["rollback", "compare", "none"]
+AHEAD: Final = timedelta(hours=1)  # clocks may differ by less
 
 
 class InvalidAlertError(UsageError):
@@ -92,10 +93,12 @@ def _read(alert: _Alert) -> Alert:
     )
 
 
-def rule(alert: Alert, states: Mapping[str, ModelState]) -> Ruling:
-    """Say what an alert means for what serves now."""
+def rule(alert: Alert, states: Mapping[str, ModelState], now: datetime | None = None) -> Ruling:
+    """Say what an alert means for what serves; with ``now``, one that begins long after it counts for nothing."""
     if not alert.firing:
         return Ruling("ignored", "it is resolved")
+    if now is not None and alert.began > now + AHEAD:
+        return Ruling("ignored", f"it begins at {alert.began.isoformat()}, and here it is {now.isoformat()}: set the clocks right")
     if alert.action == "none":
         return Ruling("ignored", "its label 'action' is neither 'rollback' nor 'compare'")
     if alert.model is None or alert.version is None:

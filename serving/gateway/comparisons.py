@@ -44,7 +44,7 @@ class Comparisons:
             return Ruling("ignored", f"{model}@{running.candidate.number} is {about} ({running.state}): the judge watches both")
         if model in self._beginning:
             return Ruling("ignored", "a comparison is about to begin")
-        change = self._compare(held, set())
+        change = self._compare(held, alert, set())
         if change.page is not None:
             self._withdrawals.page(held, change.page)
             return Ruling("ignored", f"{change.page} A person was paged")
@@ -63,7 +63,7 @@ class Comparisons:
 
     async def _try(self, held: Held, alert: Alert, failed: set[str]) -> None:
         model = held.state.model
-        while (planned := self._compare(held, failed)).state is not held.state:
+        while (planned := self._compare(held, alert, failed)).state is not held.state:
             baseline = planned.state.split.main
             assert baseline is not None  # noqa: S101 - a comparison has one
             try:
@@ -74,7 +74,7 @@ class Comparisons:
                 continue
             async with self._stages.giving(held):
                 ruling = rule(alert, {model: held.state})
-                change = self._compare(held, failed)
+                change = self._compare(held, alert, failed)
                 if ruling.result != "compare" or change.state.split.main != baseline:
                     break  # the route changed meanwhile: if the alert still holds, it comes again
                 rollout = change.state.rollout
@@ -89,6 +89,6 @@ class Comparisons:
         if held.state.running is None:
             self._shelf.keep_only(model, held.state.warm)
 
-    def _compare(self, held: Held, failed: set[str]) -> Change:
+    def _compare(self, held: Held, alert: Alert, failed: set[str]) -> Change:
         excluded = self._book.vetoed | failed
-        return compare(held.state, Comparing(uuid.uuid4().hex, secrets.randbits(64), datetime.now(UTC), excluded))
+        return compare(held.state, Comparing(uuid.uuid4().hex, secrets.randbits(64), datetime.now(UTC), alert.began, excluded))

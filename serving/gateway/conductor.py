@@ -274,7 +274,7 @@ class Conductor:
     async def hear(self, alert: Alert) -> Ruling:
         """Do what an alert asks for, if it speaks of what serves now."""
         held = self.book.held.get(alert.model or "")
-        ruling = rule(alert, {model: held.state for model, held in self.book.held.items()})
+        ruling = rule(alert, {model: held.state for model, held in self.book.held.items()}, datetime.now(UTC))
         if ruling.pin is not None and held is not None:
             running = held.state.running
             if ruling.result == "rollback":

@@ -72,19 +72,20 @@ class Feed:
             return
         now = time.time()
         rate = pace.count(now, batch.rows)
-        if not any(pending.serial for pending in batch.pendings):  # of a pair both answers are shown, or it is none
-            part = settings.sample * min(1.0, settings.rows_per_second / rate)
-            if part < 1.0 and self._random.random() >= part:
-                return
+        part = settings.sample * min(1.0, settings.rows_per_second / rate)
+        sampled = part >= 1.0 or self._random.random() < part
+        if not sampled and not any(pending.serial for pending in batch.pendings):
+            return  # of a pair both answers are shown, or it is none
         if self._observer.room <= 0:
             self.dropped[pool.model] += len(batch.pendings)
             return
-        pace.nbytes += sum(array.nbytes for parts in batch.tensors() for array in parts)
+        if sampled:
+            pace.nbytes += sum(array.nbytes for parts in batch.tensors() for array in parts)
         content = pool.content
         inputs = [
             tensor
             for spec, parts in zip(content.inputs, batch.tensors(), strict=True)
-            if pace.nbytes <= TENSOR_BYTES_PER_SECOND and (tensor := _join(spec, parts, joins=joins)) is not None
+            if sampled and pace.nbytes <= TENSOR_BYTES_PER_SECOND and (tensor := _join(spec, parts, joins=joins)) is not None
         ]
         given = [
             tensor

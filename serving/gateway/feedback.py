@@ -4,6 +4,7 @@ from typing import Annotated
 
 import msgspec
 
+from lastgood.registry.content import Content
 from lastgood.serving.gateway.errors import BadRequestError
 
 
@@ -23,16 +24,33 @@ class Feedback(msgspec.Struct, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(Feedback)
 
 
-def read_feedback(body: bytes) -> Feedback:
+def read_feedback(body: bytes, content: Content) -> Feedback:
     """
     Read the body of ``POST /v2/models/{model}/feedback``.
 
+    Args:
+        body: JSON.
+        content: Of the version that answers now.
+
     Raises:
-        BadRequestError: It is something else.
+        BadRequestError: It is something else, or a label is none of the model's classes.
     """
     try:
-        return _decoder.decode(body)
+        feedback = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise BadRequestError(
             f'This is no feedback: {exc}. Expected {{"labels": [{{"id": "ID OF A REQUEST", "label": 3}}, ...]}}, at most 10,000 of them.'
         ) from exc
+    classes = count_classes(content)
+    for index, own in enumerate(feedback.labels):
+        if classes is not None and own.label >= classes:
+            raise BadRequestError(f"labels[{index}].label is {own.label}; the model names one of {classes} classes, 0 to {classes - 1}.")
+    return feedback
+
+
+def count_classes(content: Content) -> int | None:
+    """Give how many classes a model tells apart, None where its outputs do not say: their scores are the first table of floats."""
+    for spec in content.outputs:
+        if spec.datatype.startswith("FP") and len(spec.shape) == 2 and spec.shape[1] != 1:
+            return spec.shape[1] if spec.shape[1] > 1 else None
+    return None

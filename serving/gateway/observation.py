@@ -94,6 +94,7 @@ class Observation:
 
     def _introduce(self) -> Iterator[msgspec.Struct]:
         for model, known in self.models.items():
+            known.kept = None  # another observer counts from zero
             yield Watched(model, known.settings.model_dump(mode="json"))
         for (model, version), profile in self._profiles.items():
             yield Profiled(model, version, profile)
@@ -145,7 +146,7 @@ class Observation:
         known = self.models.get(kept.model)
         if known is None:
             return
-        before = known.kept if known.kept is not None and known.kept.rows <= kept.rows else None  # else another observer began
+        before = known.kept
         known.failures += kept.failed - (before.failed if before else 0)
         known.unknown += kept.unknown - (before.unknown if before else 0)
         known.repeated += kept.repeated - (before.repeated if before else 0)

@@ -62,7 +62,7 @@ class DataPlane:
         self._codecs: dict[tuple[str, int], Codec] = {}
         self._suspended: set[str] = set()
         self._traffic = TrafficLabels("production")
-        self._slices = TrafficLabels("", limit=16)
+        self._slices: dict[str, TrafficLabels] = {}
         self.on_labels: OnLabels | None = None  # takes labels of requests; says whether it could
         self._ids = itertools.count(1)
         self._serials = itertools.count(1)
@@ -108,6 +108,7 @@ class DataPlane:
         """Put a route in place; requests already dealt keep their lane. The pools of its lanes were added before."""
         self._suspended.discard(route.model)
         self.routes[route.model] = route
+        self._slices.setdefault(route.model, TrafficLabels("", limit=17))  # with the one without a name
         self._infer_paths[f"/v2/models/{route.model}/infer"] = route.model
 
     def suspend(self, model: str) -> None:
@@ -158,7 +159,8 @@ class DataPlane:
             return
         now = asyncio.get_running_loop().time()
         request_id = call.id if call.id is not None else f"{self._id_prefix}-{next(self._ids):x}"
-        part = self._slices.label(request.headers.get(b"x-lastgood-slice"))
+        named = request.headers.get(b"x-lastgood-slice")
+        part = "" if named is None else self._slices[pool.model].label(named)
         pending = Inference(
             lane, call, now, now + known.limits.deadline_seconds, request, request_id, Desk(codec, meter), self.find_desk, traffic, part
         )
@@ -230,7 +232,7 @@ class DataPlane:
 
     def _take_labels(self, request: Request) -> Response:
         model = self._route(request).model
-        feedback = read_feedback(request.body)
+        feedback = read_feedback(request.body, self.routes[model].main.pool.content)
         ids, labels = [own.id for own in feedback.labels], [own.label for own in feedback.labels]
         if self.on_labels is None or not self.on_labels(model, ids, labels, time.time()):
             raise NothingUpError("Labels cannot be taken now: what joins them to answers is starting or behind; try again.")

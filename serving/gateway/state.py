@@ -40,7 +40,7 @@ class ModelState:
     episodes: Mapping[str, str] = field(default_factory=dict)  # digest in the route → ISO time it came in
     withdrawals: tuple[str, ...] = ()  # ISO times of automatic ones, newest last
     frozen: str | None = None  # why
-    compared: Mapping[str, str] = field(default_factory=dict)  # digest in the route → ISO time its last comparison began
+    compared: Mapping[str, str] = field(default_factory=dict)  # digest in the route → ISO time up to which alerts were compared
 
     def to_json(self) -> dict[str, Any]:
         """Give the form that is persisted."""
@@ -128,6 +128,7 @@ class Comparing:
     id: str
     seed: int
     now: datetime
+    began: datetime | None = None  # when the alert says that it began, by another clock
     excluded: Collection[str] = ()  # digests that are vetoed, or do not come up here
 
 
@@ -156,7 +157,9 @@ def compare(state: ModelState, comparing: Comparing) -> Change:
         suspected=True,
         comparison=True,
     )
-    compared = {**state.compared, state.live.digest: comparing.now.isoformat()}
+    # By a clock that is ahead the same alert begins after its own comparison did.
+    since = max(comparing.now, comparing.began or comparing.now)
+    compared = {**state.compared, state.live.digest: since.isoformat()}
     return Change(_with_episodes(replace(state, rollout=rollout, compared=compared), comparing.now))
 
 

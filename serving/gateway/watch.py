@@ -49,7 +49,7 @@ class Watch:
         self._installer = installer
         self._withdrawals = withdrawals
         self._advance = advance
-        self._saved: dict[str, tuple[int, ...]] = {}
+        self._saved: dict[str, object] = {}
         self._forgiven: dict[str, float] = {}  # by rollout: the evidence it had when it was last cleared
         self._seen_at = time.monotonic()
 
@@ -122,7 +122,8 @@ class Watch:
         if self._installer.fix_slow_limit(counts, running):
             self._installer.install(held, self._book.vetoed)
         self.look(held)
-        seen = (len(counts.steps), current.candidate.tally.requests, current.baseline.tally.requests)
+        labelled = sum(step.candidate.labelled + step.baseline.labelled for step in counts.steps)
+        seen = (len(counts.steps), current.candidate.tally.requests, current.baseline.tally.requests, labelled, counts.pairs)
         if seen != self._saved.get(running.model):
             self._saved[running.model] = seen
             counts.save(self._installer.counts_path(running.model))

@@ -77,9 +77,9 @@ class DriftDesk:
     def take_batch(self, batch: Asked) -> None:
         """Take the rows of a batch that were answered; a shadow's inputs are the same requests', its outputs its own."""
         own = self._watched.get(batch.version)
-        if own is None or not batch.inputs:
-            return
         kept = np.repeat(batch.ok, batch.rows)
+        if own is None or not batch.inputs or not kept.any():
+            return
         for gathered, tensors in ((own.inputs, batch.inputs), (own.outputs, batch.outputs)):
             for tensor in tensors:
                 array = tensor.to_array()

@@ -68,7 +68,7 @@ class Asked(msgspec.Struct, array_like=True, tag="asked"):
     traffic: list[str]
     slices: list[str]
     ok: list[bool]
-    inputs: list[Tensor]  # none where they were too many bytes
+    inputs: list[Tensor]  # none where they were too many bytes, or the batch is here for its pairs only: then it is not logged
     outputs: list[Tensor]
 
 

@@ -25,5 +25,11 @@ def read_table(kind: type[Table], values: Mapping[str, Any], *, what: str) -> Ta
     try:
         return kind.model_validate(dict(values))
     except ValidationError as exc:
-        problems = "; ".join(f"{'.'.join(map(str, own['loc'])) or 'all'} = {own['input']!r:.80}: {own['msg']}" for own in exc.errors())
+        problems = "; ".join(_describe(own["loc"], own["input"], own["msg"]) for own in exc.errors())
         raise ConfigurationError(f"{what} is not valid: {problems}. Known: {', '.join(kind.model_fields)}.") from exc
+
+
+def _describe(where: tuple[int | str, ...], value: object, problem: str) -> str:
+    """Give one problem; of the whole table there is no value to show."""
+    sentence = problem.removeprefix("Value error, ")
+    return f"{'.'.join(map(str, where))} = {value!r:.80}: {sentence}" if where else sentence

@@ -124,6 +124,11 @@ def test_log_is_newest_first_and_reads_as_sentences(two: Path, capsys: Capture) 
         assert part in line
     assert "go on" in lines[0]
     assert [5, 4] == [event["position"] for event in read(capsys, "log", "digits", "--limit", "2")]
+    with Registry.open(load_settings(), writer="gateway") as registry, registry.transaction() as transaction:
+        for share in range(30):
+            transaction.append("shared", model="digits", digest=None, actor="gateway", payload={"share": share / 100, "why": "go on"})
+    # JSON is read by programs, which would not notice that something is missing.
+    assert (31, 35) == (len(answer(capsys, "log", "digits").splitlines()), len(read(capsys, "log", "digits")))
     assert run(["log", "dgits"]) == 4
     assert "Did you mean 'digits'" in capsys.readouterr().err
 

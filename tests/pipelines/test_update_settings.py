@@ -24,8 +24,9 @@ def test_defaults_and_what_the_project_says(tmp_path: Path) -> None:
         ({"polcy": "full"}, ["polcy", "policy"]),
         ({"policy": "sometimes"}, ["policy = 'sometimes'", "full"]),
         ({"schedule": "at night"}, ["schedule = 'at night'", "five fields"]),
+        ({"schedule": "99 99 * * *"}, ["schedule = '99 99 * * *'", "not a time of cron's"]),
         ({"replay_ratio": 1.5}, ["replay_ratio = 1.5"]),
-        ({"min_rows": 100, "max_rows": 10}, ["max_rows = 10", "min_rows (100)"]),
+        ({"min_rows": 100, "max_rows": 10}, ["max_rows = 10: expected min_rows (100)"]),
         ({"epochs": -1}, ["epochs = -1"]),
     ],
 )

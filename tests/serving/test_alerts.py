@@ -64,6 +64,15 @@ def test_an_alert_without_a_time_zone_is_utc() -> None:
     )
 
 
+def test_an_alert_from_far_ahead_counts_for_nothing() -> None:
+    """Clocks differ by seconds; a comparison that begins before its alert would begin again with each repetition of it."""
+    (near,) = read_webhook(webhook(model="m", version="1", action="compare", began=BEGAN + timedelta(minutes=10)))
+    (far,) = read_webhook(webhook(model="m", version="1", action="rollback", began=BEGAN + timedelta(days=1)))
+    assert "compare" == rule(near, {"m": STATE}, BEGAN).result
+    ruling = rule(far, {"m": STATE}, BEGAN)
+    assert ("ignored", True) == (ruling.result, "set the clocks right" in ruling.reason)
+
+
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["alerts", "labels", "status", "startsAt", "x"]), inner),

@@ -91,6 +91,17 @@ def test_more_rows_than_may_be_looked_at_are_sampled_and_pairs_never_are(version
     assert 50 == len(taker.told)
 
 
+def test_of_pairs_that_are_not_sampled_nothing_is_logged(versions: Any) -> None:
+    """Their answers are compared; their inputs, which would be logged, do not even leave the gateway."""
+    taker, pool = Taker(), Version(versions)
+    feed = make_feed(taker, sample=0.0)
+    for _ in range(20):
+        show(feed, make_batch(pool, 10, serial=5))
+        show(feed, make_batch(pool, 10))
+    assert [0] * 20 == [len(told.inputs) for told in taker.told]
+    assert [1] * 20 == [len(told.outputs) for told in taker.told]
+
+
 def test_what_another_version_answered_is_no_evidence_about_the_one_it_was_dealt_to(versions: Any) -> None:
     """Its replica had died, and the baseline answered."""
     taker, pool = Taker(), Version(versions)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lastgood.serving.gateway.alerts import Alert, rule
 from lastgood.serving.gateway.state import Change, Comparing, ModelState, Taking, compare, step, submit, withdraw
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Cause, EventKind, Pin, Rollout, State
@@ -77,9 +78,19 @@ def test_what_cannot_be_compared_stays_as_it_is() -> None:
     assert Change(canary) == compare(canary, Comparing("c", 1, NOW))
     assert Change(ModelState("m")) == compare(ModelState("m"), Comparing("c", 1, NOW))
     for state, excluded in ((STABLE_ONE, ()), (STABLE_TWO, (ONE.digest,))):
-        change = compare(state, Comparing("c", 1, NOW, excluded))
+        change = compare(state, Comparing("c", 1, NOW, excluded=excluded))
         assert change.state is state
         assert "no proven version to compare it with" in (change.page or "")
+
+
+def test_an_alert_by_a_clock_that_is_ahead_is_compared_once() -> None:
+    """What repeats it begins no later than what it was compared for."""
+    began = NOW + timedelta(minutes=10)
+    compared = compare(STABLE_TWO, Comparing("c", 1, NOW, began)).state
+    assert {TWO.digest: began.isoformat()} == compared.compared
+    ended = step(compared, EventKind.PROMOTE, NOW).state
+    ruling = rule(Alert("A", True, "m", 2, "compare", began, "", ""), {"m": ended})
+    assert ("ignored", True) == (ruling.result, "has been compared" in ruling.reason)
 
 
 def test_a_state_stored_before_there_were_comparisons_is_read() -> None:

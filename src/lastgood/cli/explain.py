@@ -39,7 +39,7 @@ def explain(event: str, /, *, page: Path | None = None, json: Json = False) -> i
     else:
         print_fields(f"{found.kind} {found.model} (event {found.position})", shown)
         if again is None or receipt is None:
-            print_line("Decided by a person or an alert: there is no receipt to compute again.")
+            print_line(f"Noted by {found.actor}, and not decided by the judge: there is no receipt to compute again.")
             return 0
         rows = [
             (i, f"{step['share']:.0%}", role, *(step[role].get(name, 0) for name in COUNTED))

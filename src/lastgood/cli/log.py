@@ -7,9 +7,11 @@ from cyclopts.types import PositiveInt
 
 from lastgood.cli.output import note, print_json, print_table
 
+SHOWN = 30
+
 
 def log(
-    model: str | None = None, /, *, limit: PositiveInt = 30, json: Annotated[bool, Parameter(name="--json", negative="")] = False
+    model: str | None = None, /, *, limit: PositiveInt | None = None, json: Annotated[bool, Parameter(name="--json", negative="")] = False
 ) -> None:
     """
     Show what happened, newest first.
@@ -18,7 +20,7 @@ def log(
 
     Args:
         model: Only what happened to this model.
-        limit: How many events at most.
+        limit: How many events at most; default: 30, and with --json all.
         json: Write JSON: the events whole, with their hashes.
     """
     from lastgood.cli.sentences import tell
@@ -26,7 +28,7 @@ def log(
     from lastgood.settings import load_settings
 
     with Registry.open(load_settings(), writer="cli") as registry:
-        events = registry.events(model=model, limit=limit, newest_first=True)
+        events = registry.events(model=model, limit=limit or (None if json else SHOWN), newest_first=True)
         if model is not None and not events:
             registry.versions(model)  # says which models there are
     if json:

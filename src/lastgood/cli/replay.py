@@ -15,7 +15,7 @@ def replay(log: Path, /, *, policy: Path, model: Annotated[str | None, Parameter
     Say what another policy would have decided on recorded rollouts, and when.
 
     The shares are as they were: only what the judge tolerates is changed.
-    Example: lastgood log digits --limit 1000 --json > log.json, then lastgood replay log.json --policy stricter.toml
+    Example: lastgood log digits --json > log.json, then lastgood replay log.json --policy stricter.toml
 
     Args:
         log: Events as `lastgood log --json` writes them.

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 from lastgood.errors import LastgoodError
-from lastgood.pipelines.deploy import find_policy
+from lastgood.pipelines.deploy import find_policy, find_predictions
 from lastgood.pipelines.errors import PipelineNotFoundError
 from lastgood.pipelines.find import find_pipeline
 from lastgood.pipelines.gate_settings import read_gate
@@ -34,6 +34,7 @@ def _examine_pipeline(settings: Settings, name: str) -> Finding:
     label = f"pipeline {name}"
     try:
         find_policy(settings, name)
+        find_predictions(settings, name)
         found = find_pipeline(settings, name)
         read_gate(found.pipeline.gate, own.gate if own else {}, model=name)
         read_update(settings, name)
