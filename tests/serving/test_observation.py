@@ -207,6 +207,35 @@ def test_an_observer_that_dies_loses_no_request_and_another_one_takes_its_place(
     run(scenario)
 
 
+def test_what_an_observer_counted_outlives_it_without_a_log_too(settings: Settings, pins: dict[int, Pin], tools: Any, run: Run) -> None:
+    """A counter only rises, whoever counts on."""
+    quiet = settings.model_copy(update={"models": {"m": ModelSettings(predictions={"log": False})}})
+
+    async def repeat(known: Any, conductor: Conductor, reply: Any, most: int) -> None:
+        async with tools.connect(settings.port_rest) as client, asyncio.timeout(20):
+            while known.repeated < most:
+                body = json.dumps({"labels": [{"id": reply.json["id"], "label": 0}]}).encode()
+                await client.post("/v2/models/m/feedback", body)
+                await conductor.book.wait_for_news(0.05)
+
+    async def scenario() -> None:
+        async with tools.run_conductor(quiet) as conductor:
+            caller, process = Caller(tools, quiet), conductor.observation.process
+            await release_first(caller, conductor)
+            known = conductor.observation.models["m"]
+            await repeat(known, conductor, (await caller.ask(1))[0], 5)
+            first, before = process.pid, known.repeated
+            assert first is not None
+            os.kill(first, signal.SIGKILL)
+            async with asyncio.timeout(20):
+                while process.pid in {None, first}:
+                    await conductor.book.wait_for_news(0.05)
+            await repeat(known, conductor, (await caller.ask(1))[0], before + 1)
+            assert before < known.repeated < before + 100
+
+    run(scenario)
+
+
 def test_requests_and_answers_are_in_the_prediction_log_with_their_labels(
     settings: Settings, pins: dict[int, Pin], tools: Any, run: Run
 ) -> None:

@@ -14,6 +14,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from lastgood.monitoring.drift.profile import make_profile
+from lastgood.monitoring.drift.settings import DriftSettings
 from lastgood.monitoring.predictions.settings import PredictionSettings
 from lastgood.monitoring.predictions.write import PredictionLog
 from lastgood.serving.gateway import observer as module
@@ -22,6 +24,7 @@ from lastgood.serving.gateway.feed import Feed
 from lastgood.serving.gateway.observer import ObserverProcess
 from lastgood.serving.gateway.route import Lane, Tally
 from lastgood.serving.observer.desk import Desk
+from lastgood.serving.observer.drift import DriftDesk
 from lastgood.serving.observer.wire import Asked, Labelled, News, Scope, Tensor, Watched
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -179,6 +182,20 @@ def test_a_program_that_cannot_be_started_is_tried_again_and_stops_nothing(tmp_p
             assert not process.tell(Watched("m", {}))
 
     run(scenario)
+
+
+def test_rows_without_an_answer_are_not_kept_for_later(tmp_path: Path) -> None:
+    """A version whose answers are all invalid costs no memory."""
+    x = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+    desk = DriftDesk("m", DriftSettings(), tmp_path)
+    desk.watch(1, make_profile({"x": x}, {"y": x}).to_bytes())
+    tensors = [Tensor(name, x.dtype.str, (1, 3), x[:1].tobytes()) for name in "xy"]
+    for ok in (False,) * 50 + (True,):
+        desk.take_batch(
+            Asked("m", 1, time.time(), ["a"], [0], [1], [Scope("live", "", 0)], [0], ["production"], [""], [ok], tensors[:1], tensors[1:])
+        )
+    watched = desk._watched[1]
+    assert [1, 1, 1] == [len(watched.inputs["x"]), len(watched.outputs["y"]), len(watched.times)]
 
 
 def test_what_it_is_told_last_is_written_before_it_ends(tmp_path: Path, run: Run) -> None:
