@@ -26,9 +26,41 @@ CORPUS = Path(__file__).resolve().parents[1] / "tests" / "serving" / "http_corpu
 TOGETHER = 32  # connections
 PATIENCE = 5.0  # s, for a connection to end after its client stopped sending
 ALLOWED = {501, 503, 505}  # of the 5xx
-PARTS = [b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b"0", b"-1", b"+5", b"5, 5", b"chunked", b"\r\n\r\n", b"HTTP/1.0", b"HTTP/1.1"]
-PARTS += [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"Host: t\r\n"]
-PARTS += [b"Connection: upgrade\r\nUpgrade: h2c\r\n", b"x" * 20_000, b"\xff", b"0\r\n\r\n", b";a=b", b"ffffffffffffffff\r\n", b"HEAD", b"OPTIONS * "]
+PARTS = [
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b"0",
+    b"-1",
+    b"+5",
+    b"5, 5",
+    b"chunked",
+    b"\r\n\r\n",
+    b"HTTP/1.0",
+    b"HTTP/1.1",
+]
+PARTS += [
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Host: t\r\n",
+]
+PARTS += [
+    b"Connection: upgrade\r\nUpgrade: h2c\r\n",
+    b"x" * 20_000,
+    b"\xff",
+    b"0\r\n\r\n",
+    b";a=b",
+    b"ffffffffffffffff\r\n",
+    b"HEAD",
+    b"OPTIONS * ",
+]
 ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n((?:[a-z-]+: [^\r\n]*\r\n)*)\r\n")
 
 
@@ -67,7 +99,9 @@ class Maker:
         rnd = self.random
         self.count += 1
         self.name = name = b"q%dz" % self.count
-        extra = rnd.choice([b"", b"", b"", b"accept: */*\r\n", b"x-a:\t1 \r\nX-A: 2\r\n", b"connection: keep-alive\r\n", b"x: \xe4\r\n", b"x:\r\n"])
+        extra = rnd.choice(
+            [b"", b"", b"", b"accept: */*\r\n", b"x-a:\t1 \r\nX-A: 2\r\n", b"connection: keep-alive\r\n", b"x: \xe4\r\n", b"x:\r\n"]
+        )
         head = b"Host: t:80\r\n" + extra
         kind = rnd.random()
         if kind < 0.4:
@@ -78,7 +112,9 @@ class Maker:
             body = b'{"id":"%s","inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}' % name
             path = b"/v2/models/m/infer"
         else:
-            body = rnd.randbytes(rnd.choice([0, 1, 5, 200])) if rnd.random() < 0.7 else b"GET /v2/models/smuggled HTTP/1.1\r\nhost: t\r\n\r\n"
+            body = (
+                rnd.randbytes(rnd.choice([0, 1, 5, 200])) if rnd.random() < 0.7 else b"GET /v2/models/smuggled HTTP/1.1\r\nhost: t\r\n\r\n"
+            )
             path = b"/v2/models/%s/infer" % name
         if rnd.random() < 0.1:
             head += b"expect: 100-continue\r\n"

@@ -1,7 +1,6 @@
 """What a server listens on, and what a client may do with its end: half-closed, slow, IPv6, a socket file, TLS, tokens."""
 
 import asyncio
-import os
 import socket
 import ssl
 import stat
@@ -40,6 +39,11 @@ async def talk(path: Path) -> bytes:
     answer = await reader.read()
     writer.close()
     return answer.rsplit(b"\r\n", 1)[-1]
+
+
+def list_names(folder: Path) -> list[str]:
+    """Give what lies in a folder."""
+    return [own.name for own in folder.iterdir()]
 
 
 def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
@@ -152,7 +156,7 @@ def test_a_socket_file_is_this_users_and_goes_with_the_server(run: Run, tmp_path
         server = Server(echo, socket_file=path)
         await server.start()
         assert 0o600 == stat.S_IMODE(path.stat().st_mode)
-        assert [path.name] == os.listdir(tmp_path)
+        assert [path.name] == list_names(tmp_path)
         assert await talk(path) == b"/a"
         with pytest.raises(SocketFileTakenError, match=r"Another process listens .*own\.sock"):
             await Server(echo, socket_file=path).start()
