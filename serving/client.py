@@ -22,6 +22,7 @@ from lastgood.errors import (
     UnavailableError,
     UsageError,
 )
+from lastgood.serving.trust import trust
 from lastgood.settings import Settings
 
 # What the control plane answers, and what that is here; the first class a status or code fits.
@@ -197,7 +198,7 @@ class Predictor:
         if traffic is not None:
             headers["x-lastgood-traffic"] = traffic
         self._url = settings.rest_url
-        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=seconds)
+        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=seconds, verify=trust(settings))
 
     def __enter__(self) -> Self:
         """Give the client; leaving closes its connections."""

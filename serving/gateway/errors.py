@@ -16,13 +16,19 @@ class PortTakenError(UnavailableError):
     code = "serving.port-taken"
 
 
+class SocketFileTakenError(UnavailableError):
+    """Another process listens on the socket file, or something else lies there."""
+
+    code = "serving.socket-file-taken"
+
+
 class OpenAddressError(ConfigurationError):
     """The gateway is to be reachable from other machines, and there is no token."""
 
     code = "serving.open-address"
 
 
-__all__ = ["BadRequestError", "OpenAddressError", "PortTakenError", "ReplicaFailedError"]
+__all__ = ["BadRequestError", "OpenAddressError", "PortTakenError", "ReplicaFailedError", "SocketFileTakenError"]
 
 
 class NothingUpError(UnavailableError):

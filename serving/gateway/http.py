@@ -1,27 +1,34 @@
 """An HTTP/1.1 server for one synchronous handler, which answers now or later."""
 
 import asyncio
-import errno
 import logging
-import socket
+import ssl
 from email.utils import formatdate
+from pathlib import Path
 
-from lastgood.errors import ConfigurationError
-from lastgood.ports import find_listener
+from lastgood.errors import LastgoodError
 from lastgood.serving.gateway.connection import Connection
-from lastgood.serving.gateway.errors import PortTakenError
 from lastgood.serving.gateway.limits import HttpLimits
+from lastgood.serving.gateway.listening import BACKLOG, bind_port, bind_socket_file, remove_socket_file
 from lastgood.serving.gateway.messages import Handler, Request, Respond, Response, error_response, json_response
 
 log = logging.getLogger(__name__)
-_BACKLOG = 1024
 _TICK_SECONDS = 0.5
 
 
 class Server:
-    """Listens on one address; `handler` is called from the event loop with each whole request."""
+    """Listens on one address, and on a socket file if asked to; `handler` is called from the event loop with each whole request."""
 
-    def __init__(self, handler: Handler, host: str = "127.0.0.1", port: int = 0, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        limits: HttpLimits | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        socket_file: Path | None = None,
+    ) -> None:
         """
         Prepare; `start` listens.
 
@@ -30,6 +37,8 @@ class Server:
             host: Address to listen on.
             port: 0 takes a free one, see `port`.
             limits: What one connection may ask for.
+            tls: The port speaks TLS with it, see `listening.load_tls`.
+            socket_file: Where to listen besides, for this user's processes; without TLS.
         """
         self.handler = handler
         self.host = host
@@ -38,7 +47,10 @@ class Server:
         self.connections: set[Connection] = set()
         self.draining = False
         self.date = b""
-        self._listener: asyncio.Server | None = None
+        self._tls = tls
+        self._socket_file = socket_file
+        self._socket_inode = 0
+        self._listeners: list[asyncio.Server] = []
         self._ticks: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
 
@@ -48,40 +60,37 @@ class Server:
 
         Raises:
             PortTakenError: Another process listens there; names it where the system tells.
-            ConfigurationError: The address is none of this machine's.
+            SocketFileTakenError: Another process listens on the socket file, or it is a file of another kind.
+            ConfigurationError: The address is none of this machine's, or the socket file cannot be made.
         """
         loop = asyncio.get_running_loop()
-        listener = self._bind()
+        listener = bind_port(self.host, self.port)
         self.port = listener.getsockname()[1]
         self._tick()
-        self._listener = await loop.create_server(lambda: Connection(self), sock=listener, backlog=_BACKLOG)
+        patience = None if self._tls is None else self.limits.head_seconds
+        self._listeners.append(
+            await loop.create_server(self._meet, sock=listener, backlog=BACKLOG, ssl=self._tls, ssl_handshake_timeout=patience)
+        )
+        if self._socket_file is not None:
+            try:
+                own, self._socket_inode = bind_socket_file(self._socket_file)
+            except LastgoodError:
+                await self.stop(0)
+                raise
+            self._listeners.append(await loop.create_unix_server(self._meet, sock=own, backlog=BACKLOG))
 
-    def _bind(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((self.host, self.port))
-            listener.listen(_BACKLOG)
-        except OSError as exc:
-            listener.close()
-            if exc.errno == errno.EADDRINUSE:
-                found = find_listener(self.port)
-                holder = "a process that has just ended" if found is None else found.name
-                raise PortTakenError(
-                    f"Port {self.port} on {self.host} is taken by {holder}. Stop that, or choose another port (LASTGOOD_PORT_…)."
-                ) from exc
-            raise ConfigurationError(
-                f"Cannot listen on {self.host}:{self.port}: {exc.strerror}. Expected an address of this machine."
-            ) from exc
-        return listener
+    def _meet(self) -> Connection:
+        return Connection(self)
 
     async def stop(self, grace_seconds: float = 30.0) -> None:
         """Take no more connections, finish the requests that came in, close; cut off what is left after the grace."""
-        if self._listener is None:
+        if not self._listeners:
             return
         self.draining = True
-        self._listener.close()
+        if self._socket_file is not None:
+            remove_socket_file(self._socket_file, self._socket_inode)
+        for listener in self._listeners:
+            listener.close()
         for connection in list(self.connections):
             connection.drain()
         if self.connections:
@@ -94,8 +103,9 @@ class Server:
                 for connection in list(self.connections):
                     connection.abort()
                 await self._empty
-        await self._listener.wait_closed()
-        self._listener = None
+        for listener in self._listeners:
+            await listener.wait_closed()
+        self._listeners.clear()
         if self._ticks is not None:
             self._ticks.cancel()
 

@@ -11,9 +11,10 @@ class HttpLimits:
     body_bytes: int = 16 * 1024 * 1024
     head_seconds: float = 10.0  # from the first byte of a request to the end of its headers
     body_seconds: float = 30.0  # from there to the end of its body
+    answer_seconds: float = 30.0  # until the client has taken an answer
     idle_seconds: float = 75.0  # between requests
     pipelined: int = 64  # requests answered or waiting on one connection before reading stops
-    linger_seconds: float = 1.0  # to let a client read why it was refused
+    linger_seconds: float = 1.0  # between the last answer and the end, for a client that is still sending
 
 
 @dataclass(frozen=True, slots=True)

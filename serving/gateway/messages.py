@@ -38,6 +38,7 @@ class Request:
     headers: dict[bytes, bytes]
     body: bytes
     keep_alive: bool
+    old: bool = False  # HTTP/1.0, whose clients must be told that the connection stays open
     connection: "Connection | None" = None
     params: dict[str, str] = field(default_factory=dict)  # from the route's pattern, decoded
     response: Response | None = None
@@ -56,6 +57,28 @@ class Request:
         self.on_disconnect = None
         if self.connection is not None:
             self.connection.flush()
+
+
+def render(request: Request, response: Response, date: bytes, *, closing: bool) -> bytes:
+    """
+    Give the bytes of an answer.
+
+    Args:
+        request: What it answers; HEAD gets the head alone.
+        response: The answer.
+        date: The date's header line, with its CRLF.
+        closing: Whether the connection ends after it.
+    """
+    last = b"connection: close\r\n" if closing else b"connection: keep-alive\r\n" if request.old else b""
+    head = b"%scontent-type: %s\r\ncontent-length: %d\r\n%s%s%s\r\n" % (
+        STATUS_LINES[response.status],
+        response.content_type,
+        len(response.body),
+        date,
+        response.extra,
+        last,
+    )
+    return head if request.method == "HEAD" else head + response.body
 
 
 Respond = Callable[[Response], None]

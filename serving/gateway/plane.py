@@ -8,8 +8,10 @@ assignment.
 import asyncio
 import itertools
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import lastgood
@@ -37,7 +39,16 @@ HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
 class DataPlane:
     """Owns the inference port; belongs to one event loop."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 8000, *, limits: HttpLimits | None = None, token: str | None = None) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        *,
+        limits: HttpLimits | None = None,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        socket_file: Path | None = None,
+    ) -> None:
         """
         Prepare; `start` listens.
 
@@ -46,6 +57,8 @@ class DataPlane:
             port: 0 takes a free one, see `port`.
             limits: What one connection may ask for.
             token: What callers must send as a bearer token.
+            tls: The port speaks TLS with it.
+            socket_file: Where to listen besides, for this user's processes.
 
         Raises:
             OpenAddressError: The address is not loopback and there is no token.
@@ -56,7 +69,7 @@ class DataPlane:
         self.pools: dict[tuple[str, int], ReplicaPool] = {}
         self.collector = PlaneCollector(self.pools.values)
         self._router = self._make_router(token)
-        self._server = Server(self._handle, host, port, limits)
+        self._server = Server(self._handle, host, port, limits, tls=tls, socket_file=socket_file)
         self._infer_paths: dict[str, str] = {}  # path to model
         self._direct: dict[tuple[str, int], Lane] = {}
         self._codecs: dict[tuple[str, int], Codec] = {}

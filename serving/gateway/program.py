@@ -14,6 +14,7 @@ from lastgood.serving.client import read_token
 from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.control import ControlPlane
 from lastgood.serving.gateway.http import Server
+from lastgood.serving.gateway.listening import load_tls
 from lastgood.serving.gateway.lock import hold
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.quality import QualityCollector
@@ -36,7 +37,9 @@ class Gateway:
             program: Another replica program than the product's.
         """
         token = read_token(settings.token_file)
-        self.plane = DataPlane(settings.host, settings.port_rest, token=token)
+        front = settings.front
+        tls = None if front.tls_certificate is None or front.tls_key is None else load_tls(front.tls_certificate, front.tls_key)
+        self.plane = DataPlane(settings.host, settings.port_rest, token=token, tls=tls, socket_file=front.unix_socket)
         self.conductor = Conductor(settings, self.plane, program=program)
         metrics = CollectorRegistry()
         metrics.register(self.plane.collector)

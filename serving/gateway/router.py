@@ -54,7 +54,7 @@ class Router:
         """
         self._exact: dict[str, dict[str, Handler]] = {}
         self._patterns: dict[int, list[tuple[tuple[str, ...], dict[str, Handler]]]] = {}  # by number of segments
-        self._token = None if token is None else b"Bearer " + token.encode()
+        self._token = None if token is None else token.encode()
         self._open = frozenset(open_paths)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -105,7 +105,8 @@ class Router:
         """Say whether the request has the token, or needs none; takes the same time however much of it is right."""
         if self._token is None or request.path in self._open:
             return True
-        return hmac.compare_digest(request.headers.get(b"authorization", b""), self._token)
+        scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
+        return hmac.compare_digest(token.lstrip(b" "), self._token) and scheme.lower() == b"bearer"
 
     def _find(self, request: Request) -> dict[str, Handler] | None:
         methods = self._exact.get(request.path)

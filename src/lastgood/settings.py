@@ -10,9 +10,9 @@ import ipaddress
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from lastgood.errors import ConfigurationError
@@ -47,6 +47,28 @@ class DockerSettings(BaseModel):
     pids: int = Field(default=128, ge=8, description="processes and threads")
 
 
+class FrontSettings(BaseModel):
+    """The ``[front]`` table: how the inference port is reached; absolute paths, or relative to the project."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unix_socket: Path | None = Field(default=None, description="socket file to listen on besides the port, for this user alone")
+    tls_certificate: Path | None = Field(default=None, description="PEM file; the port speaks TLS, the socket file does not")
+    tls_key: Path | None = Field(default=None, description="PEM file with the certificate's private key, without a password")
+    ca_file: Path | None = Field(default=None, description="authorities that clients here trust; default: the certificate alone")
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together: set both, or none")
+        return self
+
+    def resolved(self, project: Path) -> Self:
+        """Give the same with absolute paths."""
+        paths = {name: None if path is None else project / path.expanduser() for name, path in self}
+        return self.model_copy(update=paths)
+
+
 class JenkinsSettings(BaseModel):
     """The ``[jenkins]`` table: the controller that `lastgood trigger jenkins` starts builds on, and where it finds this project."""
 
@@ -77,6 +99,7 @@ class Settings(BaseSettings):
     port_alertmanager: Port = 19093
     backend: Literal["process", "docker"] = Field(default="process", description="what each replica is: a child process or a container")
     docker: DockerSettings = Field(default_factory=DockerSettings, description="containers, where backend = 'docker'")
+    front: FrontSettings = Field(default_factory=FrontSettings, description="socket file and TLS of the inference port")
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     jenkins: JenkinsSettings = Field(default_factory=JenkinsSettings, description="where `lastgood trigger jenkins` starts builds")
     oncall: dict[str, Any] = Field(
@@ -134,7 +157,8 @@ class Settings(BaseSettings):
     @property
     def rest_url(self) -> str:
         """Where predictions are asked for."""
-        return f"http://{self.address}:{self.port_rest}"
+        scheme = "http" if self.front.tls_certificate is None else "https"
+        return f"{scheme}://{self.address}:{self.port_rest}"
 
     @property
     def control_url(self) -> str:
@@ -180,7 +204,7 @@ def load_settings(start: Path | None = None) -> Settings:
     base = Path.cwd() if "LASTGOOD_HOME" in os.environ else project
     if settings.token_file is None and not is_loopback(settings.host):
         raise ConfigurationError(f"host = {settings.host!r} can be reached from other machines: set token_file too, or use 127.0.0.1.")
-    return settings.model_copy(update={"home": (base / settings.home).resolve()})
+    return settings.model_copy(update={"home": (base / settings.home).resolve(), "front": settings.front.resolved(project)})
 
 
 def _check_names(values: dict[str, Any]) -> None:
@@ -212,4 +236,14 @@ def _explain(exc: ValidationError, path: Path, *, table: str = "") -> str:
     return f"Settings from {path.name} and LASTGOOD_… variables are not valid: {'; '.join(lines)}. Known settings: {names}."
 
 
-__all__ = ["PROJECT_FILE", "DockerSettings", "JenkinsSettings", "ModelSettings", "Settings", "find_project", "is_loopback", "load_settings"]
+__all__ = [
+    "PROJECT_FILE",
+    "DockerSettings",
+    "FrontSettings",
+    "JenkinsSettings",
+    "ModelSettings",
+    "Settings",
+    "find_project",
+    "is_loopback",
+    "load_settings",
+]

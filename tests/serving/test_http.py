@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -256,6 +257,8 @@ def test_a_client_that_goes_is_told_to_the_handler(run: Run, tools: "Tools") -> 
             async with tools.connect(server.port) as client:
                 client.send(GET % b"a" + GET % b"now")
                 await tools.wait_until(lambda: bool(held.held))
+                # A closed sending side alone says nothing: the client may go on reading. A reset does.
+                client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             await tools.wait_until(lambda: not server.connections)
             held.release("/a")
         assert gone == ["/a"]

@@ -12,7 +12,7 @@ from lastgood.pipelines.run import Run, create_run
 from lastgood.ports import free_ports
 from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
-from lastgood.settings import PROJECT_FILE, Settings, load_settings
+from lastgood.settings import PROJECT_FILE, FrontSettings, Settings, load_settings
 from lastgood.stack.processes import Service
 from lastgood.stack.services import answers, environment
 
@@ -47,6 +47,7 @@ def settings_in(folder: Path) -> Settings:
         "database": None,
         "token_file": None,
         "host": "127.0.0.1",
+        "front": FrontSettings(),
         "backend": "process",
         "port_rest": rest,
         "port_control": control,

@@ -68,6 +68,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "LASTGOOD_HOME": str(settings.home),
         "LASTGOOD_HOST": settings.host,
         "LASTGOOD_BACKEND": settings.backend,
+        "LASTGOOD_FRONT": settings.front.model_dump_json(),
         "LASTGOOD_DOCKER": settings.docker.model_dump_json(),
         **{f"LASTGOOD_{name.upper()}": str(getattr(settings, name)) for name in type(settings).model_fields if name.startswith("port_")},
     }
