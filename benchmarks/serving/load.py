@@ -1,6 +1,7 @@
 """Load from wrk, and the processor time that a server's processes spend meanwhile."""
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ class Run:
     p99_seconds: float
     cpu_seconds: float  # user and system time per answer, of all of the server's processes
     cores: float  # how many it kept busy on average
+    others: float  # cores that were busy with neither the server nor wrk: what the machine's other users took
     failed: int  # answers of another status than 2xx or 3xx, lost connections, and time-outs
 
     def to_json(self) -> dict[str, float]:
@@ -53,9 +55,9 @@ def write_script(path: str, bodies: Sequence[str]) -> Iterator[Path]:
 def run_wrk(url: str, script: Path, *, connections: int, seconds: float, find_family: Callable[[], list[psutil.Process]]) -> Run:
     """Load a server and give what was seen."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", "-s", str(script), url]
-    before = sum_cpu(find_family())
+    before, before_all = sum_cpu(find_family()), _sum_busy()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    spent = sum_cpu(find_family()) - before
+    spent, others = sum_cpu(find_family()) - before, _sum_busy() - before_all
     if done.stderr:
         raise SystemExit(f"wrk says: {done.stderr.strip()}")  # of a script that it cannot read, and then sends something else
     found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
@@ -66,6 +68,7 @@ def run_wrk(url: str, script: Path, *, connections: int, seconds: float, find_fa
         found["p99"] / 1e6,
         spent / max(1, found["requests"]),
         spent / duration,
+        max(0.0, others - spent) / duration,
         found["status"] + found["broken"] + found["timeout"],
     )
 
@@ -78,3 +81,10 @@ def sum_cpu(family: list[psutil.Process]) -> float:
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total
+
+
+def _sum_busy() -> float:
+    """Give the seconds the machine's cores were busy since it started, without what this program waited for."""
+    times, own = psutil.cpu_times(), os.times()
+    waited = own.user + own.system + own.children_user + own.children_system
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)) - waited

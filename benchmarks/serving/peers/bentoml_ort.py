@@ -1,4 +1,4 @@
-"""BentoML: one API worker, adaptive batching, neither access log nor traces."""
+"""BentoML: one API worker, no access log, no batches: with them it answered fewer of these requests."""
 
 import os
 import sys
@@ -34,4 +34,4 @@ if __name__ == "__main__":
     os.chdir(Path(__file__).parent)
     target = f"{Path(__file__).stem}:Service"
     command = [sys.executable, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", sys.argv[2], "--api-workers", "1"]
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, command)  # noqa: S606  # as every server is started

@@ -1,4 +1,4 @@
-"""LitServe: one worker process, its fast queue, batches of what waits."""
+"""LitServe: one worker process, its fast queue, no batches: with them it answered as many of these requests or fewer."""
 
 import sys
 from pathlib import Path

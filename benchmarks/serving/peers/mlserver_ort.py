@@ -17,6 +17,7 @@ from mlserver.types import InferenceRequest, InferenceResponse
 from lastgood.runtime import open_session
 
 MODEL, PORT, GRPC, METRICS = sys.argv[1], *map(int, sys.argv[2:5])
+DATA = Path(MODEL).read_bytes()
 
 
 class Runtime(MLModel):
@@ -24,7 +25,7 @@ class Runtime(MLModel):
 
     async def load(self) -> bool:
         """Load it."""
-        self.session = open_session(Path(MODEL).read_bytes())
+        self.session = open_session(DATA)
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

@@ -1,6 +1,8 @@
 """pytriton: Triton Inference Server in front of a Python callable, its dynamic batcher, JSON over its REST protocol."""
 
+import os
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from lastgood.runtime import open_session
 MODEL, PORT, GRPC, METRICS = sys.argv[1], *map(int, sys.argv[2:5])
 
 if __name__ == "__main__":
+    # Triton's stub is linked against libpython: it must be this interpreter's own, not another of the same minor version.
+    os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, (sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH"))))
     session = open_session(Path(MODEL).read_bytes())
     given, given_back = session.get_inputs()[0], session.get_outputs()[0]
 

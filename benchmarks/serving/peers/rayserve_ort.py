@@ -1,4 +1,4 @@
-"""Ray Serve: one proxy and one replica, `serve.batch` over what waits, no access log."""
+"""Ray Serve: one proxy and one replica, no access log, no batches: with them it answered fewer of these requests."""
 
 import signal
 import sys
@@ -15,9 +15,7 @@ from lastgood.runtime import open_session
 MODEL, PORT = sys.argv[1], int(sys.argv[2])
 
 
-@serve.deployment(
-    num_replicas=1, max_ongoing_requests=256, ray_actor_options={"num_cpus": 1}, logging_config={"enable_access_log": False}
-)
+@serve.deployment(num_replicas=1, max_ongoing_requests=256, ray_actor_options={"num_cpus": 1}, logging_config={"enable_access_log": False})
 class Runtime:
     """The model as Ray Serve runs it."""
 
