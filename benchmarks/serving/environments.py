@@ -8,35 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from formats import BARE, INSTANCES, NAMED, PROTOCOL, Format
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lastgood-bench"
 RUNTIME = ("onnxruntime==1.31.1",)
 _ASGI = ("uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0", "pydantic==2.14.4")
 _NUMPY = ("numpy==2.4.6",)
 _INSTALL_SECONDS = 600
-
-
-@dataclass(frozen=True)
-class Format:
-    """How a server wants its rows, and where its answer has them."""
-
-    write: Callable[[Any], dict[str, Any]]  # "1 …" array
-    read: Callable[[Any], Any]
-
-
-def write_tensor(row: Any) -> dict[str, Any]:
-    """Give the body of an Open Inference Protocol request."""
-    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": list(row.shape), "data": row.ravel().tolist()}]}
-
-
-NAMED = Format(lambda row: {"x": row.tolist()}, lambda answer: answer["y"])
-BARE = Format(lambda row: {"x": row.tolist()}, lambda answer: answer)
-INSTANCES = Format(lambda row: {"instances": row.tolist()}, lambda answer: answer["predictions"])
-PROTOCOL = Format(write_tensor, lambda answer: answer["outputs"][0]["data"])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+from formats import Body
 
 # What wrk knows at its end, as one line of JSON; latencies in microseconds.
 _DONE = """
@@ -40,16 +41,22 @@ class Run:
 
 
 @contextmanager
-def write_script(path: str, bodies: Sequence[str]) -> Iterator[Path]:
+def write_script(path: str, bodies: Sequence[Body]) -> Iterator[Path]:
     """Write a script for wrk that sends the bodies round and round; requests are put together before the clock starts."""
     with tempfile.TemporaryDirectory(prefix="lastgood-wrk-") as name:
         script = Path(name) / "requests.lua"
-        lines = ["local bodies, requests, at = {", *(f"  [=[{body}]=]," for body in bodies), "}, {}, 0"]
-        lines += ["init = function(args)", "  for index, body in ipairs(bodies) do"]
-        lines += [f'    requests[index] = wrk.format("POST", "{path}", {{["Content-Type"] = "application/json"}}, body)', "  end", "end"]
-        lines += ["request = function()", "  at = at % #requests + 1", "  return requests[at]", "end", _DONE]
-        script.write_text("\n".join(lines), "utf-8")
+        lines = ["local requests, at = {}, 0", "init = function(args)"]
+        for body in bodies:
+            headers = ", ".join(f"[{_quote(own.encode())}] = {_quote(value.encode())}" for own, value in body.headers.items())
+            lines.append(f'  requests[#requests + 1] = wrk.format("POST", "{path}", {{{headers}}}, {_quote(body.data)})')
+        lines += ["end", "request = function()", "  at = at % #requests + 1", "  return requests[at]", "end", _DONE]
+        script.write_text("\n".join(lines), "ascii")
         yield script
+
+
+def _quote(data: bytes) -> str:
+    """Give a Lua string of any bytes."""
+    return '"' + "".join(chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03d}" for byte in data) + '"'
 
 
 def run_wrk(url: str, script: Path, *, connections: int, seconds: float, find_family: Callable[[], list[psutil.Process]]) -> Run:

@@ -10,6 +10,7 @@ from models import BUILDERS
 from lastgood.render import Table, draw_groups
 
 Record = dict[str, Any]
+OURS_BINARY = "lastgood with binary tensors"
 _RATIOS: tuple[tuple[str, Callable[[Record], float]], ...] = (
     ("requests/s: ours over it", lambda pair: pair["ours"]["per_second"] / pair["peer"]["per_second"]),
     ("p50: it over ours", lambda pair: pair["peer"]["p50_seconds"] / pair["ours"]["p50_seconds"]),
@@ -29,15 +30,18 @@ def make_tables(result: Record) -> list[Table]:
                 tables += [_make_ratios(where, records), _make_figures(where, records)]
     tables.append(_make_limits(result))
     if result["missing"]:
-        rows = tuple((PEERS[own["peer"]].title, own["model"], own["why"]) for own in result["missing"])
+        rows = tuple((_title(own["peer"]), own["model"], own["why"]) for own in result["missing"])
         tables.append(Table("Not measured here", ("server", "model", "why"), rows))
     return tables
 
 
+def _title(name: str) -> str:
+    return PEERS[name].title if name in PEERS else name
+
+
 def _make_ratios(where: str, records: list[Record]) -> Table:
     rows = tuple(
-        (PEERS[record["peer"]].title, *(_write_ratio([ratio(pair) for pair in record["pairs"]]) for _, ratio in _RATIOS))
-        for record in records
+        (_title(record["peer"]), *(_write_ratio([ratio(pair) for pair in record["pairs"]]) for _, ratio in _RATIOS)) for record in records
     )
     return Table(f"{where}: ratios within pairs, above 1 is for lastgood", ("server", *(name for name, _ in _RATIOS)), rows)
 
@@ -50,7 +54,7 @@ def _make_figures(where: str, records: list[Record]) -> Table:
     columns = ("server", "requests/s", "p50 ms", "p99 ms", "CPU µs per request", "cores", "failed", "cores busy with others")
     ours = [pair["ours"] for record in records for pair in record["pairs"]]
     rows = [("lastgood", *_write_figures(ours))]
-    rows += [(PEERS[record["peer"]].title, *_write_figures([pair["peer"] for pair in record["pairs"]])) for record in records]
+    rows += [(_title(record["peer"]), *_write_figures([pair["peer"] for pair in record["pairs"]])) for record in records]
     return Table(f"{where}: medians", columns, tuple(rows))
 
 
@@ -111,7 +115,7 @@ def draw(result: Record) -> str:
             groups.setdefault("lastgood", {})[title] = _middle(ours)
         for record in result["records"]:
             if (record["model"], record["connections"]) == (model, 64):
-                groups.setdefault(PEERS[record["peer"]].title, {})[title] = _middle(pair["peer"] for pair in record["pairs"])
+                groups.setdefault(_title(record["peer"]), {})[title] = _middle(pair["peer"] for pair in record["pairs"])
     return draw_groups("Requests a second at 64 connections (median)", groups, label="requests a second")
 
 
@@ -140,6 +144,8 @@ a canary in which two versions get half each under the judge.
 - **Work.** None of the others splits traffic, judges, or keeps requests and answers. Some check less of what they are sent.
 - **Configuration.** One process or worker each, as their guides begin; joining requests was left off where it made a server slower on the
   MLP. More workers would use more cores.
+- **Encoding.** Everybody is sent JSON. Where lastgood's gateway speaks the protocol's binary extension, it is measured beside its own JSON
+  on the CNN.
 - **Beside.** Both servers of a pair run throughout, and the one that is not asked takes what it takes when idle.
 
 | server | processes | versions |

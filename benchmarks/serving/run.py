@@ -16,15 +16,19 @@ import platform
 import shutil
 import statistics
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from environments import PEERS, NotInstalledError, install, list_versions
+from formats import BINARY
 from load import Run, run_wrk, write_script
 from models import BUILDERS, Model
-from report import draw, make_tables, write_page
+from report import OURS_BINARY, Record, draw, make_tables, write_page
 from servers import NotServingError, Server, open_ours, open_peer
 
 from lastgood.runtime import measure_latency, open_session
@@ -43,7 +47,7 @@ def measure_raw(model: Model) -> dict[str, float]:
     return {"batch_1_seconds": one.p50_seconds, "batch_32_row_seconds": many.p50_seconds / 32}
 
 
-def compare(model: Model, name: str, pairs: int, seconds: float) -> list[dict[str, Any]]:
+def compare_peer(model: Model, name: str, pairs: int, seconds: float) -> list[Record]:
     """
     Run ours and a peer in turns; give a record for each number of connections.
 
@@ -52,16 +56,37 @@ def compare(model: Model, name: str, pairs: int, seconds: float) -> list[dict[st
         NotServingError: One of the two does not start, or answers wrongly, or our rollout ended.
     """
     python = install(name)
+    with open_peer(name, python, model) as peer, open_ours(model) as (ours, read_state):
+        return compare(model, ours, peer, read_state, pairs, seconds)
+
+
+def compare_binary(model: Model, pairs: int, seconds: float) -> list[Record]:
+    """
+    Run ours with JSON and ours with binary tensors in turns, on one gateway.
+
+    Raises:
+        NotServingError: The gateway does not start, or does not speak the binary extension.
+    """
+    with open_ours(model) as (ours, read_state):
+        return compare(model, ours, replace(ours, name=OURS_BINARY, format=BINARY), read_state, pairs, seconds)
+
+
+def compare(model: Model, ours: Server, peer: Server, read_state: Callable[[], str], pairs: int, seconds: float) -> list[Record]:
+    """
+    Check both, then run them in turns.
+
+    Raises:
+        NotServingError: One of the two answers wrongly, or our rollout ended.
+    """
     with ExitStack() as stack:
-        peer = stack.enter_context(open_peer(name, python, model))
-        ours, read_state = stack.enter_context(open_ours(model))
         scripts: dict[str, Path] = {}
         for server in (ours, peer):
             server.check(model)
             scripts[server.name] = stack.enter_context(write_script(server.path, server.bodies(model)))
 
         def run(server: Server, connections: int, seconds: float) -> Run:
-            return run_wrk(server.url, scripts[server.name], connections=connections, seconds=seconds, find_family=server.find_family)
+            script, find_family = scripts[server.name], server.find_family
+            return run_wrk(server.url, script, connections=connections, seconds=seconds, find_family=find_family)
 
         records = []
         for connections in CONNECTIONS:
@@ -72,11 +97,11 @@ def compare(model: Model, name: str, pairs: int, seconds: float) -> list[dict[st
                 order = (ours, peer) if index % 2 == 0 else (peer, ours)
                 runs = {server.name: run(server, connections, seconds).to_json() for server in order}
                 found.append({"ours": runs[ours.name], "peer": runs[peer.name]})
-                _tell(model, name, connections, found[-1])
-            records.append({"model": model.name, "peer": name, "connections": connections, "pairs": found})
-        if (state := read_state()) != "canary":
-            raise NotServingError(f"lastgood's rollout is {state} at the end, not canary: it did not serve two versions throughout")
-        return records
+                _tell(model, peer.name, connections, found[-1])
+            records.append({"model": model.name, "peer": peer.name, "connections": connections, "pairs": found})
+    if (state := read_state()) != "canary":
+        raise NotServingError(f"lastgood's rollout is {state} at the end, not canary: it did not serve two versions throughout")
+    return records
 
 
 def _tell(model: Model, name: str, connections: int, pair: dict[str, dict[str, float]]) -> None:
@@ -110,16 +135,20 @@ def measure(peers: list[str], models: list[str], pairs: int, seconds: float) -> 
     }
     for model in built:
         for name in peers:
-            try:
-                result["records"] += compare(model, name, pairs, seconds)
-                result["versions"][name] = list_versions(name)
-            except NotInstalledError as exc:
-                result["missing"].append({"model": model.name, "peer": name, "why": f"not installed: {exc}"})
-            except NotServingError as exc:
-                result["missing"].append({"model": model.name, "peer": name, "why": f"not measured: {exc}"})
-            if result["missing"] and result["missing"][-1]["peer"] == name:
-                print(f"{name}: {result['missing'][-1]['why']}", file=sys.stderr, flush=True)
+            _add(result, model, name, partial(compare_peer, model, name, pairs, seconds))
+        if model.name == "cnn":
+            _add(result, model, OURS_BINARY, partial(compare_binary, model, pairs, seconds))
+    result["versions"] = {name: list_versions(name) for name in peers if any(record["peer"] == name for record in result["records"])}
     return result
+
+
+def _add(result: dict[str, Any], model: Model, name: str, run: Callable[[], list[Record]]) -> None:
+    try:
+        result["records"] += run()
+    except (NotInstalledError, NotServingError) as exc:
+        why = f"{'not installed' if isinstance(exc, NotInstalledError) else 'not measured'}: {exc}"
+        result["missing"].append({"model": model.name, "peer": name, "why": why})
+        print(f"{model.name}, {name}: {why}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -143,7 +172,7 @@ def main() -> int:
     else:
         print("\n".join(table.to_markdown() for table in make_tables(result)))
     failed = sum(pair["ours"]["failed"] for record in result["records"] for pair in record["pairs"])
-    busy = [record for record in result["records"] if record["connections"] > 1]
+    busy = [record for record in result["records"] if record["connections"] > 1 and record["peer"] in PEERS]
     dearer = [
         record
         for record in busy

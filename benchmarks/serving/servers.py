@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import json
 import os
 import secrets
 import signal
@@ -19,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import psutil
-from environments import PEERS, PROTOCOL, Format
+from environments import PEERS
+from formats import PROTOCOL, Body, Format, write_tensor
 from models import BUILDERS, Model
 
 from lastgood.ports import free_ports
@@ -55,22 +55,22 @@ class Server:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
-    def bodies(self, model: Model) -> list[str]:
-        """Give the requests, as JSON without spaces."""
-        return [json.dumps(self.format.write(row[None]), separators=(",", ":")) for row in model.rows()]
+    def bodies(self, model: Model) -> list[Body]:
+        """Give the requests."""
+        return [self.format.write(row[None]) for row in model.rows()]
 
-    def ask(self, body: str) -> Any:
+    def ask(self, body: Body) -> Any:
         """Send one request; give the numbers of its answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("POST", self.path, body, {"Content-Type": "application/json"})
+            connection.request("POST", self.path, body.data, dict(body.headers))
             response = connection.getresponse()
-            text = response.read()
+            answer = Body(dict(response.getheaders()), response.read())
         finally:
             connection.close()
         if response.status != 200:
-            raise NotServingError(f"{self.name} answers {response.status}: {text[:200]!r}")
-        return np.array(self.format.read(json.loads(text)), dtype=np.float32).ravel()
+            raise NotServingError(f"{self.name} answers {response.status}: {answer.data[:300].decode('utf-8', 'replace')}")
+        return np.array(self.format.read(answer), dtype=np.float32).ravel()
 
     def check(self, model: Model) -> None:
         """
@@ -106,7 +106,7 @@ def open_ours(model: Model) -> Iterator[tuple[Server, Callable[[], str]]]:
 
     with open_place(2, build=build) as place, place.control() as control, Predictor(place.settings) as predictor:
         place.deploy(control, 1, strategy="direct", soak_requests=1)
-        row = PROTOCOL.write(model.rows()[:1])["inputs"]
+        row = [write_tensor(model.rows()[:1])]
         for state in control.watch(MODEL, seconds=60):
             if state["rollout"]["state"] == "stable":
                 break
@@ -148,6 +148,7 @@ def open_peer(name: str, python: Path, model: Model) -> Iterator[Server]:
         file.write_bytes(model.data)
         log = Path(folder) / "log"
         ports = free_ports(3)
+        own = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}  # our strictness is not theirs
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [str(python), str(HERE / "peers" / peer.script), str(file), *map(str, ports), folder],
@@ -155,7 +156,7 @@ def open_peer(name: str, python: Path, model: Model) -> Iterator[Server]:
                 stdout=output,
                 stderr=output,
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(SOURCES), "PATH": f"{python.parent}:{os.environ['PATH']}", _TAG: tag},
+                env={**own, "PYTHONPATH": str(SOURCES), "PATH": f"{python.parent}:{os.environ['PATH']}", _TAG: tag},
                 start_new_session=True,
             )
         server = Server(name, ports[0], peer.path, peer.format, lambda: find_tagged(process.pid, tag))
@@ -166,7 +167,7 @@ def open_peer(name: str, python: Path, model: Model) -> Iterator[Server]:
             _end(process, server.find_family())
 
 
-def _wait_until_it_answers(server: Server, process: subprocess.Popen[bytes], log: Path, body: str) -> None:
+def _wait_until_it_answers(server: Server, process: subprocess.Popen[bytes], log: Path, body: Body) -> None:
     deadline, problem = time.monotonic() + _START_SECONDS, "nothing"
     while time.monotonic() < deadline:
         if process.poll() is not None:
