@@ -4,8 +4,8 @@ The gateway beside other model servers: the same ONNX file, the same session set
     python benchmarks/serving/run.py [--peers fastapi,mlserver,...] [--models mlp,cnn,mobilenet] [--pairs 5] [--seconds 5] [--json] [--docs]
 
 Ours is the product as it is: validation, limits, metrics, the prediction log, and a canary of which each of two versions
-gets half under the judge. Each peer has an environment of its own, made on first use below ~/.cache/lastgood-bench, and the
-best of its simple configurations. Load is from `wrk` (Debian: apt-get install wrk). Runs alternate and ratios are within a
+gets half under the judge. Each peer has an environment of its own, made on first use below ~/.cache/lastgood-bench, and a
+simple configuration. Load is from `wrk` (Debian: apt-get install wrk). Runs alternate and ratios are within a
 pair, for this machine is shared; ``--docs`` writes docs/serving-peers.md and docs/serving-peers.svg.
 """
 

@@ -1,4 +1,8 @@
-"""BentoML: one API worker, no access log, no batches: with them it answered fewer of these requests."""
+"""
+BentoML: one API worker, no access log, no batches.
+
+On the MLP, one short run each: its adaptive batching gave 5 % less at 64 connections and 14 % less at 1.
+"""
 
 import os
 import sys

@@ -1,4 +1,8 @@
-"""LitServe: one worker process, its fast queue, no batches: with them it answered as many of these requests or fewer."""
+"""
+LitServe: one worker process, its fast queue, no batches.
+
+On the MLP, one short run each: batches with a wait of 2 ms gave 8 % more at 64 connections and 59 % less at 1.
+"""
 
 import sys
 from pathlib import Path

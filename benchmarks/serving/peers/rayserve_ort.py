@@ -1,4 +1,8 @@
-"""Ray Serve: one proxy and one replica, no access log, no batches: with them it answered fewer of these requests."""
+"""
+Ray Serve: one proxy and one replica, no access log, no batches.
+
+On the MLP, one short run each: `serve.batch` gave 10 % less at 64 connections and 18 % more at 1.
+"""
 
 import os
 import signal
