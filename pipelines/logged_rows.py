@@ -26,7 +26,7 @@ class Counts:
     labelled: int  # all of them
     evaluation_traffic: int  # left out: they came as such
     evaluation_rows: int  # left out: the same numbers are in an evaluation or validation set
-    unusable: int  # left out: of another shape, not finite, or of a class that no training row has
+    unusable: int  # left out: without the input, of another shape, not finite, or of a class that no training row has
     over_limit: int  # left out: there were newer ones enough
     used: int
     until: str | None  # time of the newest label seen, ISO 8601 in UTC; None where there was none
@@ -56,14 +56,15 @@ def take_rows(
     """
     ids, until = _newly_labelled(folder, since)
     first = None if since is None else since - timedelta(days=label_days)
-    logged = read_labelled(folder, since=first)
+    logged = read_labelled(folder, since=first, inputs=(input_name,))
+    lacking = len(logged.lacking & ids)
     new = np.isin(logged.ids.astype(str), list(ids)) if len(logged.ids) else np.zeros(0, np.bool_)
     shape = data.train[0].shape[1:]
-    if not new.any():
+    if not new.any() and not lacking:
         return np.zeros((0, *shape), np.float32), np.zeros(0, np.int64), Counts(0, 0, 0, 0, 0, 0, _write_time(until))
-    if input_name not in logged.inputs:
+    if input_name not in logged.named:
         raise DataError(
-            f"The prediction log has no input {input_name!r} (it has: {', '.join(sorted(logged.inputs)) or 'none'}), so nothing can be "
+            f"The prediction log has no input {input_name!r} (it has: {', '.join(sorted(logged.named)) or 'none'}), so nothing can be "
             "trained on it: models.NAME.predictions leaves it out or changes it."
         )
     x, usable = _shape_rows(logged.inputs[input_name], shape)
@@ -76,10 +77,10 @@ def take_rows(
     kept = kept[np.argsort(logged.time[kept], kind="stable")]
     newest = kept[-max_rows:]
     counts = Counts(
-        labelled=int(new.sum()),
+        labelled=int(new.sum()) + lacking,
         evaluation_traffic=int((new & traffic).sum()),
         evaluation_rows=int((new & ~traffic & held_out).sum()),
-        unusable=int((new & ~traffic & ~held_out & ~usable).sum()),
+        unusable=int((new & ~traffic & ~held_out & ~usable).sum()) + lacking,
         over_limit=len(kept) - len(newest),
         used=len(newest),
         until=_write_time(until),

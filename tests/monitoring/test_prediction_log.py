@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lastgood.errors import ConfigurationError
 from lastgood.monitoring.predictions.columns import labels_folder, list_files
 from lastgood.monitoring.predictions.errors import LogDamagedError
-from lastgood.monitoring.predictions.read import find_answers, read_labelled, read_rows
+from lastgood.monitoring.predictions.read import LeftOut, find_answers, read_labelled, read_rows
 from lastgood.monitoring.predictions.settings import read_predictions
 from lastgood.monitoring.predictions.write import PredictionLog, Redact
 
@@ -81,6 +81,40 @@ def test_labelled_rows_are_joined_once_and_without_the_shadows(tmp_path: Path) -
     assert [("a", 3, 4, 0.0), ("c", 3, 3, 2.0)] == list(
         zip(found.ids.tolist(), found.answer.tolist(), found.label.tolist(), found.inputs["x"][:, 0].tolist(), strict=True)
     )
+
+
+def write_versions(folder: Path) -> None:
+    """Three files: the middle one is of a version with other inputs."""
+    log = open_log(folder)
+    for number, name in enumerate(("x", "y", "x")):
+        key = f"{number}"
+        log.add(columns([key], version=1 + number % 2, at=NOW + timedelta(minutes=number)), {name: np.full((1, 2), number, np.float32)}, {})
+        log.add_labels([NOW + timedelta(minutes=number)], [key], [number])
+        log.flush(everything=True)
+
+
+def test_a_file_with_other_columns_hides_no_rows_of_the_others(tmp_path: Path) -> None:
+    """Whichever comes last; where all columns are asked for it has None in those that it lacks."""
+    write_versions(tmp_path)
+    found = read_rows(tmp_path)
+    assert ["0", "1", "2"] == found["id"].tolist()
+    assert [[0.0, 0.0], None, [2.0, 2.0]] == [None if row is None else row.tolist() for row in found["in/x"]]
+    assert ["0", "1", "2"] == read_labelled(tmp_path, until=NOW + timedelta(minutes=3)).ids.tolist()
+    assert ["0", "1"] == read_labelled(tmp_path, until=NOW + timedelta(minutes=2)).ids.tolist()
+
+
+def test_a_file_that_lacks_what_is_asked_for_is_left_out_and_told(tmp_path: Path) -> None:
+    """With its rows and what it lacks; nothing is told of a file that has no such rows."""
+    write_versions(tmp_path)
+    told: list[LeftOut] = []
+    assert ["0", "2"] == read_rows(tmp_path, columns=("id", "in/x"), on_left_out=told.append)["id"].tolist()
+    assert [(1, ("in/x",))] == [(own.rows, own.lacks) for own in told]
+    told.clear()
+    assert [[0.0, 0.0], [2.0, 2.0]] == read_rows(tmp_path, columns=("in/x",), version=1, on_left_out=told.append)["in/x"].tolist()
+    assert [] == told
+    labelled = read_labelled(tmp_path, inputs=("x",))
+    assert (["0", "2"], {"1"}, {"x", "y"}) == (labelled.ids.tolist(), labelled.lacking, labelled.named)
+    assert np.float32 == labelled.inputs["x"].dtype
 
 
 def test_an_answer_of_long_ago_is_found(tmp_path: Path) -> None:

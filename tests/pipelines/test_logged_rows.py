@@ -119,6 +119,16 @@ def test_a_log_without_the_input_is_a_sentence(settings: Settings, data: Data) -
         take(settings, data)
 
 
+def test_another_versions_inputs_hide_no_rows(settings: Settings, data: Data) -> None:
+    """Its rows are counted as unusable, the earlier ones are trained on."""
+    x, y = new_rows(9)
+    write_log(settings, x, y)
+    write_log(settings, x[:2], y[:2], input_name="pixels", name="other", at=BEGAN + timedelta(hours=1))
+    taken, _, counts = take(settings, data)
+    np.testing.assert_array_equal(x, taken)
+    assert (11, 2, 9) == (counts.labelled, counts.unusable, counts.used)
+
+
 @given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=8))
 def test_keys_are_equal_where_the_numbers_are(row: list[float]) -> None:
     """Equal rows have one key, others two."""
