@@ -43,8 +43,9 @@ def read_settled(folder: Path, before: datetime) -> datetime | None:
     for path in list_files(folder):
         try:
             written = path.stat().st_mtime
-        except FileNotFoundError:  # its time was over meanwhile
+            time = datetime.strptime(path.name.partition("-")[0], _TIME).replace(tzinfo=UTC)
+        except (FileNotFoundError, ValueError):  # its time was over meanwhile, or it is somebody's own
             continue
         if written < before.timestamp():
-            last = datetime.strptime(path.name.partition("-")[0], _TIME).replace(tzinfo=UTC)
+            last = time
     return last

@@ -110,6 +110,16 @@ def test_a_file_with_other_columns_hides_no_rows_of_the_others(tmp_path: Path) -
     assert ["0", "1"] == read_labelled(tmp_path, until=NOW + timedelta(minutes=2)).ids.tolist()
 
 
+def test_one_versions_rows_are_read_whatever_the_others_look_like(tmp_path: Path) -> None:
+    """Inputs of one name and two widths are one array each."""
+    log = open_log(tmp_path)
+    for version in (1, 2):
+        log.add(columns([f"{version}"], version=version), {"x": np.ones((1, version + 1), np.float32)}, {})
+        log.flush(everything=True)
+    assert [(1, 2), (1, 3)] == [read_rows(tmp_path, columns=("in/x",), version=version)["in/x"].shape for version in (1, 2)]
+    assert (0,) == read_rows(tmp_path, columns=("id",), version=3)["id"].shape
+
+
 def test_a_file_that_lacks_what_is_asked_for_is_left_out_and_told(tmp_path: Path) -> None:
     """With its rows and what it lacks; nothing is told of a file that has no such rows."""
     write_versions(tmp_path)
