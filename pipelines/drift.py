@@ -19,7 +19,7 @@ from lastgood.monitoring.drift.features import FeaturePlan
 from lastgood.monitoring.drift.profile import Profile
 from lastgood.monitoring.drift.scores import count_cells
 from lastgood.monitoring.drift.statistics import Comparison, compare_counts, correct_all
-from lastgood.monitoring.predictions.read import read_rows
+from lastgood.monitoring.predictions.read import LeftOut, read_rows
 from lastgood.pipelines.data import Array
 from lastgood.refs import check_model_name
 from lastgood.registry.registry import Registry
@@ -130,12 +130,17 @@ def compare_window(
     profile = read_profile(registry, version)
     folder = settings.home / LOG / check_model_name(version.model)
     parts = {f"{part.side}/{part.name}": part for part in profile.plan.parts}
-    found = read_rows(folder, since=since, until=until, columns=["version", "traffic", *parts])
-    own = found["version"] == version.number if found else np.zeros(0, np.bool_)
-    if found and traffic is not None:
-        own &= found["traffic"] == traffic
+    left_out: list[LeftOut] = []
+    found = read_rows(folder, since=since, until=until, columns=["traffic", *parts], version=version.number, on_left_out=left_out.append)
+    own = np.ones(len(found["traffic"]), np.bool_) if traffic is None else np.asarray(found["traffic"] == traffic, np.bool_)
     rows = int(own.sum())
     if rows < LEAST_ROWS:
+        if left_out:
+            lacks = sorted({name for own_file in left_out for name in own_file.lacks})
+            raise NoRowsError(
+                f"{folder} has {rows} rows of {version} from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} that can be compared, and "
+                f"{sum(own_file.rows for own_file in left_out)} in files without {', '.join(lacks)}; a comparison needs {LEAST_ROWS}."
+            )
         raise NoRowsError(
             f"{folder} has {rows} rows of {version} from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}; a comparison needs {LEAST_ROWS}."
         )

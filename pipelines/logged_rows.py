@@ -11,11 +11,13 @@ from typing import Final
 
 import numpy as np
 
-from lastgood.monitoring.predictions.columns import labels_folder
+from lastgood.monitoring.predictions.columns import labels_folder, read_settled
 from lastgood.monitoring.predictions.read import read_labelled, read_rows
 from lastgood.pipelines.data import Array, Data
 from lastgood.pipelines.errors import DataError
 
+# The row of a label that is on disk may still be in the observer's memory for so long; afterwards it never came.
+SETTLES: Final = timedelta(minutes=5)
 EVALUATION_TRAFFIC: Final = "evaluation"  # the label of requests that are the evaluation's own rows
 
 
@@ -26,10 +28,10 @@ class Counts:
     labelled: int  # all of them
     evaluation_traffic: int  # left out: they came as such
     evaluation_rows: int  # left out: the same numbers are in an evaluation or validation set
-    unusable: int  # left out: of another shape, not finite, or of a class that no training row has
+    unusable: int  # left out: without the input, of another shape, not finite, or of a class that no training row has
     over_limit: int  # left out: there were newer ones enough
     used: int
-    until: str | None  # time of the newest label seen, ISO 8601 in UTC; None where there was none
+    until: str | None  # up to when labels were seen with their rows, ISO 8601 in UTC; None where there was no label
 
 
 def take_rows(
@@ -37,6 +39,9 @@ def take_rows(
 ) -> tuple[Array, Array, Counts]:
     """
     Give the rows whose label came later than a moment, without those of the evaluation.
+
+    A label's row may reach the disk after it. `Counts.until` lies before the first such label that was written in the last five
+    minutes, so that the next call takes its row; rows that were labelled between the two are given again then.
 
     Args:
         folder: The model's log, from `lastgood.monitoring.predictions.columns.log_folder`.
@@ -54,16 +59,19 @@ def take_rows(
         LogMissingError: pyarrow is not installed.
         LogDamagedError: A file of the log cannot be read.
     """
-    ids, until = _newly_labelled(folder, since)
+    came = _newly_labelled(folder, since)
+    ids = set(came)
     first = None if since is None else since - timedelta(days=label_days)
-    logged = read_labelled(folder, since=first)
+    logged = read_labelled(folder, since=first, inputs=(input_name,))
+    lacking = len(logged.lacking & ids)
+    until = _find_until(folder, came, logged.lacking.union(logged.ids.tolist()), since)
     new = np.isin(logged.ids.astype(str), list(ids)) if len(logged.ids) else np.zeros(0, np.bool_)
     shape = data.train[0].shape[1:]
-    if not new.any():
+    if not new.any() and not lacking:
         return np.zeros((0, *shape), np.float32), np.zeros(0, np.int64), Counts(0, 0, 0, 0, 0, 0, _write_time(until))
-    if input_name not in logged.inputs:
+    if input_name not in logged.named:
         raise DataError(
-            f"The prediction log has no input {input_name!r} (it has: {', '.join(sorted(logged.inputs)) or 'none'}), so nothing can be "
+            f"The prediction log has no input {input_name!r} (it has: {', '.join(sorted(logged.named)) or 'none'}), so nothing can be "
             "trained on it: models.NAME.predictions leaves it out or changes it."
         )
     x, usable = _shape_rows(logged.inputs[input_name], shape)
@@ -76,10 +84,10 @@ def take_rows(
     kept = kept[np.argsort(logged.time[kept], kind="stable")]
     newest = kept[-max_rows:]
     counts = Counts(
-        labelled=int(new.sum()),
+        labelled=int(new.sum()) + lacking,
         evaluation_traffic=int((new & traffic).sum()),
         evaluation_rows=int((new & ~traffic & held_out).sum()),
-        unusable=int((new & ~traffic & ~held_out & ~usable).sum()),
+        unusable=int((new & ~traffic & ~held_out & ~usable).sum()) + lacking,
         over_limit=len(kept) - len(newest),
         used=len(newest),
         until=_write_time(until),
@@ -97,16 +105,24 @@ def read_time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _newly_labelled(folder: Path, since: datetime | None) -> tuple[set[str], datetime | None]:
-    """Give the ids whose first label came after a moment, and when the last label came."""
+def _newly_labelled(folder: Path, since: datetime | None) -> dict[str, datetime]:
+    """Give the requests whose first label came after a moment, and when it came."""
     told = read_rows(labels_folder(folder), columns=("time", "id"))
-    if not len(told["id"]):
-        return set(), since
-    times = np.asarray(told["time"], "datetime64[us]")
-    least = np.datetime64("0001-01-01") if since is None else np.datetime64(since.astimezone(UTC).replace(tzinfo=None))
-    before = set(told["id"][times <= least].tolist())
-    last: datetime = times.max().astype(datetime).replace(tzinfo=UTC)
-    return set(told["id"][times > least].tolist()) - before, max(last, since) if since else last
+    first: dict[str, datetime] = {}
+    for key, time in zip(told["id"].tolist(), np.asarray(told["time"], "datetime64[us]").tolist(), strict=True):
+        moment = time.replace(tzinfo=UTC)
+        if key not in first or moment < first[key]:
+            first[key] = moment
+    return {key: time for key, time in first.items() if since is None or time > since}
+
+
+def _find_until(folder: Path, came: dict[str, datetime], seen: frozenset[str], since: datetime | None) -> datetime | None:
+    """Give the newest label's time, or one before the first label whose row may still come."""
+    settled = read_settled(labels_folder(folder), datetime.now(UTC) - SETTLES)
+    awaited = [time for key, time in came.items() if key not in seen and (settled is None or time > settled)]
+    if awaited:
+        return min(awaited) - timedelta(microseconds=1)
+    return max(came.values(), default=since)
 
 
 def _shape_rows(values: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:

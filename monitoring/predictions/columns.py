@@ -5,7 +5,7 @@ The columns of the prediction log, and where its files lie.
 told of them later. Both have the time in their names (UTC, ``20260101T000000.000000``), so that a listing is in order.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -35,3 +35,17 @@ def list_files(folder: Path, since: datetime | None = None) -> list[Path]:
     """Give the files with rows of this time (UTC) or later, in order."""
     least = "" if since is None else since.strftime(_TIME)
     return sorted(path for path in folder.glob("*.parquet") if path.name >= least)
+
+
+def read_settled(folder: Path, before: datetime) -> datetime | None:
+    """Give the time (UTC) of the last row in files that were written before a moment; None where there is none."""
+    last = None
+    for path in list_files(folder):
+        try:
+            written = path.stat().st_mtime
+            time = datetime.strptime(path.name.partition("-")[0], _TIME).replace(tzinfo=UTC)
+        except (FileNotFoundError, ValueError):  # its time was over meanwhile, or it is somebody's own
+            continue
+        if written < before.timestamp():
+            last = time
+    return last

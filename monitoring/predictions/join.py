@@ -16,7 +16,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 NO_ANSWER: Final = -1  # the model's output is no label
 _UNSET: Final = -2
 REMEMBERED: Final = 200_000  # requests; some 250 bytes each
-WAITING: Final = 20_000  # labels without an answer
+WAITING: Final = 20_000  # requests without their shadow's answer, and the other way round
+EARLY: Final = 100_000  # labels without an answer; some 200 bytes each
+LOOKED_UP: Final = 10_000  # labels at a time: the log is read once for all of them
 
 
 class Where(NamedTuple):
@@ -40,6 +42,7 @@ class Tallies:
     pairs: dict[str, list[int]] = field(default_factory=dict)
     repeated: int = 0  # labels of requests that had one
     forgotten: int = 0  # requests without a label that gave way to others
+    dropped: int = 0  # labels that gave way to others before their requests were looked up
 
 
 class _Request:
@@ -57,10 +60,11 @@ class _Request:
 class Joiner:
     """One model's requests; belongs to one thread."""
 
-    def __init__(self, *, remembered: int = REMEMBERED, waiting: int = WAITING) -> None:
-        """Begin empty, to hold this many requests, and this many labels that wait for their answers."""
+    def __init__(self, *, remembered: int = REMEMBERED, waiting: int = WAITING, early: int = EARLY) -> None:
+        """Begin empty, to hold this many requests, answers that wait for a shadow's, and labels that wait for their answers."""
         self._remembered = remembered
         self._waiting = waiting
+        self._most_early = early
         self._by_key: dict[str, _Request] = {}
         self._by_serial: dict[int, _Request] = {}  # those that were copied to a shadow and have no answer of it yet
         self._early: dict[str, tuple[int, float]] = {}  # labels that came first, and when
@@ -82,6 +86,9 @@ class Joiner:
             before = self._shadows.pop(serial, None)
             if before is None:
                 self._by_serial[serial] = request
+                # By itself: the same id again takes no more room among the requests, but does here.
+                while len(self._by_serial) > self._waiting:
+                    del self._by_serial[next(iter(self._by_serial))]
             else:
                 self._pair(request, *before)
         early = self._early.pop(key, None)
@@ -112,10 +119,11 @@ class Joiner:
             self.tallies.repeated += 1
         else:
             self._early[key] = (label, now)
-            while len(self._early) > self._waiting:
+            while len(self._early) > self._most_early:
                 del self._early[next(iter(self._early))]
+                self.tallies.dropped += 1
 
-    def take_early(self, before: float, most: int = 1_000) -> dict[str, int]:
+    def take_early(self, before: float, most: int = LOOKED_UP) -> dict[str, int]:
         """Hand labels back that have waited since before this time: their requests are older than what is remembered, or never were."""
         found: dict[str, int] = {}
         for key, (label, came) in self._early.items():
@@ -138,8 +146,6 @@ class Joiner:
     def _forget(self) -> None:
         request = self._by_key.pop(next(iter(self._by_key)))
         self.tallies.forgotten += request.label == _UNSET
-        if len(self._by_serial) > self._waiting:
-            del self._by_serial[next(iter(self._by_serial))]
 
     def _label(self, request: _Request, label: int) -> None:
         request.label = label

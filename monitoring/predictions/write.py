@@ -8,8 +8,7 @@ removed when a file is written, the oldest first.
 import itertools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -17,24 +16,16 @@ from typing import Any, Final
 import numpy as np
 
 from lastgood.monitoring.predictions.columns import INPUT, OUTPUT, file_name, labels_folder, list_files
+from lastgood.monitoring.predictions.errors import LogTooSmallError
+from lastgood.monitoring.predictions.gather import Array, Buffers, Gathered
 from lastgood.monitoring.predictions.read import load_arrow
+from lastgood.monitoring.predictions.redact import Redact, Redaction
 
-Array = np.ndarray[Any, np.dtype[Any]]
-Redact = Callable[[dict[str, Any]], dict[str, Any]]
 FILE_ROWS: Final = 20_000
-FILE_BYTES: Final = 32 << 20  # gathered in memory before a file is written
+FILE_BYTES: Final = 32 << 20  # gathered in memory before files are written
 FILE_SECONDS: Final = 10.0
-
-
-@dataclass(slots=True)
-class Gathered:
-    """Columns that wait to be written: plain lists of values, and arrays "row …" by the name of an input or output."""
-
-    columns: dict[str, list[Any]] = field(default_factory=dict)
-    tensors: dict[str, list[Array]] = field(default_factory=dict)
-    rows: int = 0
-    nbytes: int = 0
-    since: float = 0.0
+_FILES: Final = 4  # at least so many have room under the limit of size
+_ABANDONED_SECONDS: Final = 3_600.0
 
 
 class PredictionLog:
@@ -44,14 +35,14 @@ class PredictionLog:
         self, folder: Path, *, max_bytes: int, max_seconds: float, leave_out: Sequence[str] = (), redact: Redact | None = None
     ) -> None:
         """
-        Prepare; the folder is made when there is something to write.
+        Prepare; the folder is made when there is something to write. What a writer that was killed left half written is removed.
 
         Args:
             folder: From `lastgood.monitoring.predictions.columns.log_folder`.
             max_bytes: Size of all files; the oldest go first.
             max_seconds: Age of a file.
             leave_out: Inputs that are never written.
-            redact: Is given the columns by name (lists, and arrays "row …") and gives those to be written.
+            redact: Is given the columns by name (lists, and arrays "row …") and gives those to be written; of labels see `Redaction`.
 
         Raises:
             LogMissingError: pyarrow is not installed.
@@ -60,12 +51,16 @@ class PredictionLog:
         self._folder = folder
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
+        self._file_bytes = min(FILE_BYTES, max_bytes // _FILES)
         self._leave_out = frozenset(leave_out)
-        self._redact = redact
+        self._redaction = Redaction(redact)
         self._numbers = itertools.count()
-        self._answers, self._labels = Gathered(), Gathered()
-        self.rows = 0  # written
-        self.failed = 0  # rows that could not be written
+        self._answers, self._labels = Buffers(), Buffers()
+        self.rows = 0  # answers written
+        self.labels = 0  # labels written
+        self.failed = 0  # rows of either that could not be written
+        _remove_abandoned(folder)
+        _remove_abandoned(labels_folder(folder))
 
     def add(self, columns: Mapping[str, Sequence[Any]], inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """
@@ -75,61 +70,97 @@ class PredictionLog:
             columns: `lastgood.monitoring.predictions.columns.ANSWER_COLUMNS`, a value for each row.
             inputs: "row …" arrays by name.
             outputs: "row …" arrays by name.
+
+        Raises:
+            Exception: As `flush` does, where versions have so many different columns that some of them had to be written.
         """
         tensors = {f"{INPUT}{name}": value for name, value in inputs.items() if name not in self._leave_out}
-        self._gather(self._answers, columns, tensors | {f"{OUTPUT}{name}": value for name, value in outputs.items()})
+        pushed = self._answers.add(columns, tensors | {f"{OUTPUT}{name}": value for name, value in outputs.items()})
+        if pushed is not None:
+            self._save_answers(pushed)
 
     def add_labels(self, times: Sequence[datetime], ids: Sequence[str], labels: Sequence[int]) -> None:
         """Add labels by request id."""
-        self._gather(self._labels, {"time": times, "id": ids, "label": labels}, {})
+        self._labels.add({"time": times, "id": ids, "label": labels}, {})
+
+    def find_ids(self, ids: Sequence[str], labels: Sequence[int]) -> list[str]:
+        """
+        Give the ids under which labels' requests were written, none where the redaction leaves none.
+
+        Raises:
+            Exception: Whatever the redaction raises.
+        """
+        found: list[str] = self._redaction.clean_labels(ids, labels).get("id", [])
+        return found
 
     def flush(self, *, everything: bool = False) -> None:
         """
-        Write what is due: enough rows, or rows that have waited for ten seconds.
+        Write all rows if enough have gathered or some have waited for ten seconds: first answers, then labels, so that no label is on
+        disk long before its answer.
 
         Raises:
             OSError: The files cannot be written; the rows are given up and counted.
+            LogTooSmallError: A row is larger than the log may be.
             Exception: Whatever the redaction raises; nothing of these rows is written.
         """
-        for gathered, folder in ((self._answers, self._folder), (self._labels, labels_folder(self._folder))):
-            if gathered.rows and (everything or self._is_due(gathered)):
-                rows = gathered.rows
-                taken, gathered.columns, gathered.tensors = (gathered.columns, gathered.tensors), {}, {}
-                gathered.rows = gathered.nbytes = 0
+        if not everything and not self._is_due():
+            return
+        problem: Exception | None = None
+        for save, taken in ((self._save_answers, self._answers.take()), (self._save_labels, self._labels.take())):
+            for gathered in taken:
                 try:
-                    self._write(*taken, folder, redact=gathered is self._answers)
-                except BaseException:
-                    self.failed += rows
-                    raise
-                self.rows += rows
+                    save(gathered)
+                except Exception as exc:  # noqa: BLE001 - raised below, after the others had their turn
+                    problem = problem or exc
+        if problem is not None:
+            raise problem
 
-    def _is_due(self, gathered: Gathered) -> bool:
-        return gathered.rows >= FILE_ROWS or gathered.nbytes >= FILE_BYTES or time.monotonic() - gathered.since >= FILE_SECONDS
+    def _is_due(self) -> bool:
+        waiting = [*self._answers, *self._labels]
+        return bool(waiting) and (
+            sum(gathered.rows for gathered in waiting) >= FILE_ROWS
+            or sum(gathered.nbytes for gathered in waiting) >= self._file_bytes
+            or time.monotonic() - min(gathered.since for gathered in waiting) >= FILE_SECONDS
+        )
 
-    def _gather(self, gathered: Gathered, columns: Mapping[str, Sequence[Any]], tensors: Mapping[str, Array]) -> None:
-        if gathered.rows and set(tensors) != set(gathered.tensors):
-            self.flush(everything=True)  # a version with other inputs: a file of its own
-        if not gathered.rows:
-            gathered.since = time.monotonic()
-        for name, values in columns.items():
-            gathered.columns.setdefault(name, []).extend(values)
-        for name, value in tensors.items():
-            gathered.tensors.setdefault(name, []).append(value)
-            gathered.nbytes += value.nbytes
-        gathered.rows += len(next(iter(columns.values())))
+    def _save_answers(self, gathered: Gathered) -> None:
+        for rows in self._save(gathered, self._folder, self._redaction.clean_answers):
+            self.rows += rows
 
-    def _write(self, columns: dict[str, list[Any]], tensors: dict[str, list[Array]], folder: Path, *, redact: bool) -> None:
+    def _save_labels(self, gathered: Gathered) -> None:
+        def clean(table: dict[str, Any]) -> dict[str, Any]:
+            found = self._redaction.clean_labels(table["id"], table["label"])
+            return {"time": table["time"], **found} if found else {}
+
+        for rows in self._save(gathered, labels_folder(self._folder), clean):
+            self.labels += rows
+
+    def _save(self, gathered: Gathered, folder: Path, clean: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[int]:
+        """Write files; give how many rows each has."""
+        left = gathered.rows
+        try:
+            for table in gathered.split(self._file_bytes):
+                rows, last = len(table["time"]), max(table["time"])
+                if cleaned := clean(table):
+                    self._write(cleaned, last, folder)
+                left -= rows
+                yield rows if cleaned else 0
+        finally:
+            self.failed += left
+
+    def _write(self, table: dict[str, Any], last: datetime, folder: Path) -> None:
         arrow = load_arrow()
-        table: dict[str, Any] = {**columns, **{name: _join(parts) for name, parts in tensors.items()}}
-        if redact and self._redact is not None:
-            table = self._redact(table)
         arrays = {name: _to_arrow(arrow, name, value) for name, value in table.items()}
         folder.mkdir(parents=True, exist_ok=True)
-        last = max(columns["time"], default=datetime.now(UTC))
         path = folder / file_name(last, next(self._numbers) % 10_000)
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             arrow.parquet.write_table(arrow.table(arrays), fresh, compression="zstd")
+            if (size := fresh.stat().st_size) > self._max_bytes:
+                raise LogTooSmallError(
+                    f"Rows of the prediction log need {size:,} bytes, all of it may have {self._max_bytes:,}: raise max_bytes, or leave "
+                    "inputs out (leave_out)."
+                )
             fresh.replace(path)
         finally:
             fresh.unlink(missing_ok=True)
@@ -146,16 +177,21 @@ class PredictionLog:
                 path.unlink(missing_ok=True)
 
 
-def _join(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts) if len({part.shape[1:] for part in parts}) == 1 else _stack(parts)
-
-
-def _stack(parts: list[Array]) -> Array:
-    rows = [row for part in parts for row in part]
-    stacked = np.empty(len(rows), object)
-    for index, row in enumerate(rows):
-        stacked[index] = row.ravel()
-    return stacked
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what was half written by a process that is no more, or by one whose number another has now."""
+    for path in folder.glob(".*.parquet.*"):
+        number = path.name.rpartition(".")[2]
+        if not number.isdecimal():
+            continue
+        try:
+            if int(number) != os.getpid() and time.time() - path.stat().st_mtime < _ABANDONED_SECONDS:
+                os.kill(int(number), 0)
+                continue
+        except ProcessLookupError:
+            pass
+        except (OSError, OverflowError):  # alive, of another user; or gone meanwhile
+            continue
+        path.unlink(missing_ok=True)
 
 
 def _to_arrow(arrow: Any, name: str, value: Any) -> Any:

@@ -12,8 +12,9 @@ from lastgood.errors import LastgoodError
 from lastgood.monitoring.predictions.columns import log_folder
 from lastgood.monitoring.predictions.join import NO_ANSWER, Joiner, Where, read_answers
 from lastgood.monitoring.predictions.read import find_answers
+from lastgood.monitoring.predictions.redact import Redact
 from lastgood.monitoring.predictions.settings import PredictionSettings
-from lastgood.monitoring.predictions.write import PredictionLog, Redact
+from lastgood.monitoring.predictions.write import PredictionLog
 from lastgood.serving.observer.wire import Array, Asked, Counted, Kept, Labelled, Paired
 
 log = structlog.get_logger()
@@ -101,13 +102,7 @@ class Desk:
         waiting = self._joiner.take_early(now - LOOK_UP_SECONDS)
         if not waiting:
             return []
-        found: dict[str, dict[str, Any]] = {}
-        if self._log is not None:
-            try:
-                for row in find_answers(self._folder, list(waiting)):
-                    found.setdefault(row["id"], row)
-            except LastgoodError as exc:
-                self._say(str(exc))
+        found = self._look_up(waiting)
         self._unknown += len(waiting) - len(found)
         # No rollout and no step: what was answered that long ago is counted, and no longer judged.
         return [
@@ -116,10 +111,26 @@ class Desk:
             if row["answer"] is not None
         ]
 
+    def _look_up(self, waiting: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+        """Find the newest answers to requests in the log, where their ids may have been redacted."""
+        found: dict[str, dict[str, Any]] = {}
+        if self._log is None:
+            return found
+        try:
+            written = dict(zip(self._log.find_ids(list(waiting), list(waiting.values())), waiting, strict=False))
+            for row in find_answers(self._folder, list(written)):
+                found.setdefault(written[row["id"]], row)
+                if len(found) == len(written):
+                    break
+        except Exception as exc:  # noqa: BLE001 - a damaged file, or whatever the project's redaction raises
+            self._say(f"labels of {self.model} cannot be looked up: {exc!r}" if not isinstance(exc, LastgoodError) else str(exc))
+        return found
+
     def take_counts(self) -> tuple[list[Counted], list[Paired], list[Kept]]:
         """Give what was counted since the last time, and the state of the log where it is another."""
         tallies = self._joiner.take()
         self._repeated += tallies.repeated
+        self._unknown += tallies.dropped
         counted = [
             Counted(self.model, where.version, where.role, where.slice, where.rollout, where.step, labelled, tallies.correct[where])
             for where, labelled in tallies.labelled.items()
@@ -153,13 +164,13 @@ class Desk:
     def _flush(self, *, everything: bool) -> None:
         if self._log is None:
             return
-        rows = self._log.rows
+        written = self._log.rows + self._log.labels
         try:
             self._log.flush(everything=everything)
         except Exception as exc:  # noqa: BLE001 - a full disk, or whatever the project's redaction raises
             self._say(f"the log of {self.model} cannot be written: {exc!r}")
         else:
-            if self._log.rows > rows:
+            if self._log.rows + self._log.labels > written:
                 self._problem = ""
 
     def _say(self, problem: str) -> None:

@@ -19,8 +19,8 @@ import structlog
 
 from lastgood.errors import LastgoodError
 from lastgood.monitoring.predictions.join import REMEMBERED
+from lastgood.monitoring.predictions.redact import Redact
 from lastgood.monitoring.predictions.settings import read_predictions
-from lastgood.monitoring.predictions.write import Redact
 from lastgood.serving.logs import configure_logging
 from lastgood.serving.observer.desk import Desk
 from lastgood.serving.observer.drift import DriftDesk
@@ -149,13 +149,17 @@ def load_redaction(project: Path, name: str) -> Redact:
     Import "module:function" from the project's folder.
 
     Raises:
-        LastgoodError: There is no such function.
-        Exception: Whatever importing the module raises.
+        LastgoodError: There is no such function, or importing the module would end the process.
+        Exception: Whatever else importing it raises.
     """
     module_name, _, function_name = name.partition(":")
     if str(project) not in sys.path:
         sys.path.insert(0, str(project))
-    function: Any = getattr(importlib.import_module(module_name), function_name, None)
+    try:
+        module = importlib.import_module(module_name)
+    except SystemExit as exc:  # the project's code does not end the observer
+        raise LastgoodError(f"{module_name} raised {exc!r} when it was imported.") from exc
+    function: Any = getattr(module, function_name, None)
     if not callable(function):
         raise LastgoodError(f"{module_name} has no function {function_name}.")
     return cast("Redact", function)

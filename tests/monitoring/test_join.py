@@ -63,6 +63,25 @@ def test_the_oldest_request_gives_way_and_its_label_is_handed_back() -> None:
     assert (1, 1) == (found.labelled[LIVE], found.forgotten)
 
 
+def test_labels_that_give_way_to_others_are_counted() -> None:
+    """The oldest first; what waits still is handed back for a look-up in one portion."""
+    joiner = Joiner(early=2)
+    for key in ("a", "b", "c"):
+        joiner.add_label(key, 1, 0.0)
+    assert {"b": 1, "c": 1} == joiner.take_early(1.0)
+    assert 1 == joiner.take().dropped
+
+
+def test_shadows_that_never_answer_take_bounded_room_also_under_one_id() -> None:
+    """The oldest copies are given up; the newer ones are still compared."""
+    joiner = Joiner(waiting=3)
+    for serial in range(1, 8):
+        joiner.add_answer("always the same", 1, LIVE, serial=serial)
+    for serial in range(1, 8):
+        joiner.add_shadow(serial, 1, "r")
+    assert {"r": [3, 0, 0, 0, 0]} == joiner.take().pairs
+
+
 def test_room_that_becomes_less_forgets_the_oldest() -> None:
     """Another model came, and the memory is shared."""
     joiner = Joiner(remembered=10)

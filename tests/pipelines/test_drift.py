@@ -65,6 +65,18 @@ def compare(settings: Settings, *, traffic: str | None = None) -> WindowReport:
         return compare_window(settings, registry, "quick@1", since=NOW - DAY, until=NOW, traffic=traffic)
 
 
+def test_rows_without_a_feature_are_told_where_the_others_are_too_few(released: Settings) -> None:
+    """How many they are and what they lack; rows that fit are compared as ever."""
+    rows = np.load(released.home / "rows.npy")
+    log(released, rows, name="b")
+    path = released.home / "predictions" / "quick" / "b.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["in/input"]), path)
+    with pytest.raises(NoRowsError, match=r"0 rows of quick@1 .* and 1200 in files without in/input"):
+        compare(released)
+    log(released, rows)
+    assert len(rows) == compare(released).rows
+
+
 def test_a_day_like_the_tested_rows_has_nothing_to_show_and_a_shifted_one_names_its_feature(released: Settings) -> None:
     """Only that one of the inputs; the estimate of accuracy comes with it."""
     rows = np.load(released.home / "rows.npy")

@@ -1,5 +1,6 @@
 """Which rows of the prediction log may be trained on."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.monitoring.predictions.columns import log_folder
+from lastgood.monitoring.predictions.columns import labels_folder, list_files, log_folder
 from lastgood.pipelines.data import Array, Data
 from lastgood.pipelines.errors import DataError
 from lastgood.pipelines.find import find_pipeline
@@ -92,6 +93,28 @@ def test_a_label_told_again_makes_no_row_new(settings: Settings, data: Data) -> 
     assert 0 == take(settings, data, until)[2].used
 
 
+def test_a_row_that_reaches_the_disk_after_its_label_is_taken_the_next_time(settings: Settings, data: Data) -> None:
+    """Answers and labels are written apart; no row is lost between two updates."""
+    x, y = new_rows(200)
+    write_log(settings, x, y, answered=slice(100))
+    first = take(settings, data)[2]
+    assert 100 == first.used
+    write_log(settings, x, y, answered=slice(100, None), labelled=slice(0))
+    taken, _, second = take(settings, data, first.until)
+    np.testing.assert_array_equal(x[100:], taken)
+    assert 0 == take(settings, data, second.until)[2].used
+
+
+def test_a_row_that_never_came_is_awaited_for_minutes_only(settings: Settings, data: Data) -> None:
+    """Then the newest label counts again."""
+    write_log(settings, *new_rows(5), answered=slice(1, None))
+    waits = take(settings, data)[2].until
+    for path in list_files(labels_folder(log_folder(settings.home, MODEL))):
+        os.utime(path, (1.0, 1.0))
+    goes_on = take(settings, data)[2].until
+    assert (BEGAN + timedelta(seconds=1, microseconds=-1), BEGAN + timedelta(seconds=5)) == (read_time(waits), read_time(goes_on))
+
+
 def test_what_cannot_be_a_row_is_left_out_and_counted(settings: Settings, data: Data) -> None:
     """Not finite, of another width, of a class nobody trained."""
     x, y = new_rows(6)
@@ -117,6 +140,16 @@ def test_a_log_without_the_input_is_a_sentence(settings: Settings, data: Data) -
     write_log(settings, *new_rows(5), input_name="something")
     with pytest.raises(DataError, match=r"no input 'features' \(it has: something\)"):
         take(settings, data)
+
+
+def test_another_versions_inputs_hide_no_rows(settings: Settings, data: Data) -> None:
+    """Its rows are counted as unusable, the earlier ones are trained on."""
+    x, y = new_rows(9)
+    write_log(settings, x, y)
+    write_log(settings, x[:2], y[:2], input_name="pixels", name="other", at=BEGAN + timedelta(hours=1))
+    taken, _, counts = take(settings, data)
+    np.testing.assert_array_equal(x, taken)
+    assert (11, 2, 9) == (counts.labelled, counts.unusable, counts.used)
 
 
 @given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=8))

@@ -104,8 +104,10 @@ def write_log(
     traffic: str = "production",
     name: str = "row",
     input_name: str = "features",
+    answered: slice = slice(None),
+    labelled: slice = slice(None),
 ) -> None:
-    """Write answered requests and their labels, a second apart."""
+    """Write answered requests and their labels, a second apart; the slices say which of them reach the disk."""
     log = PredictionLog(log_folder(settings.home, MODEL), max_bytes=1 << 30, max_seconds=1e9)
     times = [at + timedelta(seconds=index) for index in range(len(y))]
     ids = [f"{name}-{at.timestamp()}-{index}" for index in range(len(y))]
@@ -120,6 +122,7 @@ def write_log(
         "answer": [0] * len(y),
         "confidence": [0.9] * len(y),
     }
-    log.add(columns, {input_name: x}, {"probabilities": np.zeros((len(y), 2), np.float32)})
-    log.add_labels([time + label_after for time in times], ids, y.tolist())
+    kept = {column: values[answered] for column, values in columns.items()}
+    log.add(kept, {input_name: x[answered]}, {"probabilities": np.zeros((len(x[answered]), 2), np.float32)})
+    log.add_labels([time + label_after for time in times[labelled]], ids[labelled], y[labelled].tolist())
     log.flush(everything=True)

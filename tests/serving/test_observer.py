@@ -14,8 +14,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from lastgood.errors import LastgoodError
 from lastgood.monitoring.drift.profile import make_profile
 from lastgood.monitoring.drift.settings import DriftSettings
+from lastgood.monitoring.predictions.join import EARLY, LOOKED_UP
 from lastgood.monitoring.predictions.settings import PredictionSettings
 from lastgood.monitoring.predictions.write import PredictionLog
 from lastgood.serving.gateway import observer as module
@@ -25,6 +27,7 @@ from lastgood.serving.gateway.observer import ObserverProcess
 from lastgood.serving.gateway.route import Lane, Tally
 from lastgood.serving.observer.desk import Desk
 from lastgood.serving.observer.drift import DriftDesk
+from lastgood.serving.observer.program import load_redaction
 from lastgood.serving.observer.wire import Asked, Labelled, News, Scope, Tensor, Watched
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -240,3 +243,49 @@ def test_a_label_of_long_ago_finds_its_request_in_the_log(tmp_path: Path) -> Non
     assert (3, "baseline", "night", "", 1, 1) == (found.version, found.role, found.slice, found.rollout, found.labelled, found.correct)
     _, _, (kept,) = desk.take_counts()
     assert 1 == kept.unknown
+
+
+def test_many_labels_are_looked_up_together_and_each_one_is_counted(tmp_path: Path) -> None:
+    """Also those that had no room to wait."""
+    desk = Desk("m", PredictionSettings(log=False), tmp_path, redact=None)
+    ids = [str(number) for number in range(EARLY + 7)]
+    desk.take_labels(Labelled("m", 100.0, ids, [1] * len(ids)))
+    unknown = []
+    for _ in range(3):
+        unknown.append(desk.take_counts()[2][0].unknown)
+        assert [] == desk.work(106.0)
+    assert [7, 7 + LOOKED_UP, 7 + 2 * LOOKED_UP] == unknown
+
+
+def test_redacted_ids_are_looked_up_as_they_were_written(tmp_path: Path) -> None:
+    """By the observer that comes after the one that wrote them."""
+
+    def redact(table: dict[str, Any]) -> dict[str, Any]:
+        return table | {"id": [key[::-1] for key in table["id"]]}
+
+    tensor = Tensor("y", "<f4", (1, 2), np.array([[0.1, 0.9]], np.float32).tobytes())
+    asked = Asked("m", 3, time.time(), ["old"], [0], [1], [Scope("live", "", 0)], [0], ["production"], [""], [True], [tensor], [tensor])
+    first = Desk("m", PredictionSettings(), tmp_path, redact=redact)
+    first.take_batch(asked)
+    first.work(100.0, everything=True)
+    desk = Desk("m", PredictionSettings(), tmp_path, redact=redact)
+    desk.take_labels(Labelled("m", 100.0, ["old"], [1]))
+    (found,) = desk.work(106.0)
+    assert (3, 1, 1) == (found.version, found.labelled, found.correct)
+
+
+def test_a_redaction_that_would_end_the_process_ends_nothing(tmp_path: Path) -> None:
+    """Neither when it is imported nor when it is called: the problem is said, and nothing is written."""
+    (tmp_path / "leaves_early.py").write_text("raise SystemExit(4)", "utf-8")
+    with pytest.raises(LastgoodError, match=r"SystemExit\(4\)"):
+        load_redaction(tmp_path, "leaves_early:redact")
+
+    def redact(_: dict[str, Any]) -> dict[str, Any]:
+        raise SystemExit(3)
+
+    desk = Desk("m", PredictionSettings(), tmp_path, redact=redact)
+    desk.take_labels(Labelled("m", 100.0, ["a"], [1]))
+    assert [] == desk.work(106.0, everything=True)
+    _, _, (kept,) = desk.take_counts()
+    assert (1, 0, 1) == (kept.failed, kept.rows, kept.unknown)
+    assert "SystemExit(3)" in kept.problem
