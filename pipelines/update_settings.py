@@ -61,9 +61,9 @@ def _check_cron(schedule: str) -> None:
     except ImportError:
         return
     try:
-        CronSim(schedule, datetime.now(UTC))
-    except CronSimError as exc:
-        raise ValueError(f"not a time of cron's: {exc}") from exc
+        next(CronSim(schedule, datetime.now(UTC)))
+    except (CronSimError, StopIteration) as exc:
+        raise ValueError(f"no time of cron's that comes: {exc}") from exc
 
 
 def read_update(settings: Settings, model: str) -> UpdateSettings:

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from lastgood.errors import ConfigurationError
 from lastgood.flows.updates import is_due
 from lastgood.monitoring.predictions.columns import labels_folder, log_folder
 from lastgood.monitoring.predictions.read import read_rows
@@ -173,9 +172,3 @@ def test_a_schedule_is_due_once(schedule: str | None, moment: str, due: bool) ->
     """In the quarter of an hour that ends at the flow's own time, and in no other."""
     asked = UpdateSettings(schedule=schedule)
     assert due == is_due(asked, datetime.fromisoformat(f"2026-03-01T{moment}:00+00:00"))
-
-
-def test_a_schedule_that_never_comes_is_a_sentence() -> None:
-    """It has five fields, and the 99th hour is none."""
-    with pytest.raises(ConfigurationError, match="0 99"):
-        is_due(UpdateSettings(schedule="0 99 * * *"), datetime.now(UTC))
