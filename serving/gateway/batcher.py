@@ -129,10 +129,15 @@ class Pending:
         self.finished = True
         self.refused(reason, message)
 
-    def abandon(self) -> None:
-        """Finish because the client is gone; this never counts against a version."""
-        if not self.finished:
-            self.refuse("disconnected", "The client closed the connection.")
+    def abandon(self, gone: bool = True) -> None:  # noqa: FBT001, FBT002 - as `Request.on_disconnect` has it
+        """
+        Finish because the client is gone; this never counts against a version.
+
+        One that sends no more may be gone or read on. What is being computed for it goes on; what still waits gives way, for under
+        load most of those clients have lost their patience.
+        """
+        if not self.finished and (gone or not self.counted):
+            self.refuse("disconnected", "the client closed the connection while the request waited")
 
 
 class Batch:

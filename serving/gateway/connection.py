@@ -58,11 +58,16 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._deaf = True
         self._server.forget(self)
-        exchanges, self._exchanges = self._exchanges, deque()
-        for request in exchanges:
+        for request in self._exchanges:
             request.connection = None
+        self._leave(gone=True)
+        self._exchanges.clear()
+
+    def _leave(self, gone: bool) -> None:  # noqa: FBT001 - called by the loop
+        """Tell requests without an answer that their client is gone, or that it only may be: it sends no more, and perhaps still reads."""
+        for request in list(self._exchanges):
             if request.on_disconnect is not None:
-                request.on_disconnect()
+                request.on_disconnect(gone)
 
     def eof_received(self) -> bool:
         """Answer what came in: a client may close its sending side and go on reading. TLS has no half-closed connections."""
@@ -71,6 +76,8 @@ class Connection(asyncio.Protocol):
             return False
         self._eof = True
         self._take_requests()
+        if self._exchanges:
+            self._loop.call_later(self._limits.half_closed_seconds, self._leave, False)
         return not transport.is_closing()
 
     def pause_writing(self) -> None:

@@ -22,7 +22,7 @@ _REASONS: Final[dict[Reason, tuple[int, Outcome]]] = {
     "died": (503, "failed"),
     "stopped": (503, "refused"),
     "broken": (500, "failed"),
-    "disconnected": (499, "disconnected"),  # never written: nobody would read it
+    "disconnected": (503, "disconnected"),  # read by a client that has closed its sending side only
 }
 
 
@@ -93,7 +93,7 @@ class Inference(Pending):
         lane = self.runs_on
         status, outcome = _REASONS[reason]
         self._serving_desk().meter.count(self.traffic, outcome)
-        if reason == "disconnected":
+        if reason == "disconnected" and self._request.connection is None:
             return
         text = f"{lane.pool.model}@{lane.pool.number}: {message}."
         self._request.respond(error_response(status, text, extra=_name_origin(lane) + (RETRY if status == 503 else b"")))

@@ -12,6 +12,7 @@ class HttpLimits:
     head_seconds: float = 10.0  # from the first byte of a request to the end of its headers
     body_seconds: float = 30.0  # from there to the end of its body
     answer_seconds: float = 30.0  # until the client has taken an answer
+    half_closed_seconds: float = 0.1  # after a client's last byte, requests that still wait for a replica give way
     idle_seconds: float = 75.0  # between requests
     pipelined: int = 64  # requests answered or waiting on one connection before reading stops
     linger_seconds: float = 1.0  # between the last answer and the end, for a client that is still sending

@@ -42,7 +42,7 @@ class Request:
     connection: "Connection | None" = None
     params: dict[str, str] = field(default_factory=dict)  # from the route's pattern, decoded
     response: Response | None = None
-    on_disconnect: Callable[[], None] | None = None  # called if the client goes before it has its answer
+    on_disconnect: Callable[[bool], None] | None = None  # called if the client goes before it has its answer, or (False) may have gone
 
     def respond(self, response: Response) -> None:
         """

@@ -250,7 +250,7 @@ def test_a_client_that_goes_is_told_to_the_handler(run: Run, tools: "Tools") -> 
         held = Held()
 
         def handle(request: Request, respond: Respond) -> None:
-            request.on_disconnect = lambda: gone.append(request.path)
+            request.on_disconnect = lambda surely: gone.append(request.path) if surely else None
             held(request, respond)
 
         async with listen(handle) as server:
