@@ -279,6 +279,11 @@ async def until(control: Control, wanted: str, *, seconds: float = 60.0) -> dict
     return await asyncio.to_thread(watch)
 
 
+def write_quantiles(own: Mapping[str, float]) -> str:
+    """Give what `lastgood.drill.score.find_quantiles` found as a cell of such a table."""
+    return f"{own['p95']:,.0f} (median {own['median']:,.0f}, most {own['most']:,.0f})"
+
+
 def print_figures(title: str, rows: Sequence[tuple[str, str, str]]) -> None:
     """Print a table: what, asked, measured."""
     print(title)

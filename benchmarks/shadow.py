@@ -10,14 +10,14 @@ loses 10 or 5 points. Half a point is accepted. The figures are the receipt's: w
 
 import argparse
 import json
-import statistics
 import sys
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper
-from place import MODEL, NEVER, Built, Place, open_place, print_figures
+from place import MODEL, NEVER, Built, Place, open_place, print_figures, write_quantiles
 
+from lastgood.drill.score import find_quantiles
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import Predictor
 from lastgood.tensors import TensorSpec
@@ -127,24 +127,16 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=40)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = {}
+    found: dict[float, dict[str, Any]] = {}
     for points in ASKED:
         runs = [play(points, seed) for seed in range(arguments.repeat)]
-        pairs = sorted(run["pairs"] for run in runs)
-        found[points] = {"median": statistics.median(pairs), "p95": float(np.quantile(pairs, 0.95)), "most": pairs[-1], "runs": runs}
+        found[points] = {**find_quantiles([run["pairs"] for run in runs]), "runs": runs}
         print(f"{points:.0%} lost: {found[points]['median']:g} median, {found[points]['p95']:g} p95", file=sys.stderr, flush=True)
     by_labels = all(run["kind"] == "labels" for own in found.values() for run in own["runs"])
     if arguments.json:
         print(json.dumps({"by_labels": by_labels, **{f"{points:g}": own for points, own in found.items()}}))
     else:
-        rows = [
-            (
-                f"{points:.0%} lost: labelled pairs, p95",
-                f"{ASKED[points]:,}",
-                f"{own['p95']:,.0f} (median {own['median']:,.0f}, most {own['most']:,})",
-            )
-            for points, own in found.items()
-        ]
+        rows = [(f"{points:.0%} lost: labelled pairs, p95", f"{ASKED[points]:,}", write_quantiles(own)) for points, own in found.items()]
         print_figures(f"A candidate in shadow that lost accuracy, {arguments.repeat} times each", rows)
     return 0 if by_labels and all(found[points]["p95"] <= most for points, most in ASKED.items()) else 1
 

@@ -135,14 +135,13 @@ def compare_window(
     own = np.ones(len(found["traffic"]), np.bool_) if traffic is None else np.asarray(found["traffic"] == traffic, np.bool_)
     rows = int(own.sum())
     if rows < LEAST_ROWS:
+        others = ""
         if left_out:
             lacks = sorted({name for own_file in left_out for name in own_file.lacks})
-            raise NoRowsError(
-                f"{folder} has {rows} rows of {version} from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} that can be compared, and "
-                f"{sum(own_file.rows for own_file in left_out)} in files without {', '.join(lacks)}; a comparison needs {LEAST_ROWS}."
-            )
+            others = f" that can be compared, and {sum(own_file.rows for own_file in left_out)} in files without {', '.join(lacks)}"
         raise NoRowsError(
-            f"{folder} has {rows} rows of {version} from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}; a comparison needs {LEAST_ROWS}."
+            f"{folder} has {rows} rows of {version} from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}{others}; "
+            f"a comparison needs {LEAST_ROWS}."
         )
     features = _extract(profile.plan, {name: found[name][own] for name in parts})
     counts = count_cells(profile.cells.locate(features), features.shape[1])

@@ -38,11 +38,12 @@ class UpdateSettings(BaseModel):
     @field_validator("schedule")
     @classmethod
     def _is_cron(cls, value: str | None) -> str | None:
-        fields = [] if value is None else value.split()
-        if value is not None and (len(fields) != 5 or not all(_CRON_FIELD.fullmatch(field) for field in fields)):
+        if value is None:
+            return None
+        fields = value.split()
+        if len(fields) != 5 or not all(_CRON_FIELD.fullmatch(field) for field in fields):
             raise ValueError('expected five fields of cron, such as "0 3 * * *"')
-        if value is not None:
-            _check_cron(value)
+        _check_cron(value)
         return value
 
     @field_validator("max_rows")

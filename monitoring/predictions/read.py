@@ -1,7 +1,7 @@
 """Reading the prediction log: rows by time, and rows whose label is known."""
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -83,7 +83,7 @@ def read_rows(
         else:
             parts.append(part)
     names = columns if columns is not None else dict.fromkeys(name for part in parts for name in part.columns) or ANSWER_COLUMNS
-    return {name: _join([part.columns.get(name, np.full(part.rows, None)) for part in parts]) for name in names}
+    return _join_columns(parts, names)
 
 
 def read_labelled(
@@ -120,10 +120,7 @@ def read_labelled(
         else:
             keys = zip(part.columns["id"].tolist(), part.columns["role"].tolist(), strict=True)
             lacking |= {key for key, role in keys if key in labels and role != "shadow"}
-    rows = {
-        name: _join([part.columns.get(name, np.full(part.rows, None)) for part in parts])
-        for name in _JOINED | (named if asked is None else asked)
-    }
+    rows = _join_columns(parts, _JOINED | (named if asked is None else asked))
     known: dict[str, int] = {}
     for index, (key, role) in enumerate(zip(rows["id"].tolist(), rows["role"].tolist(), strict=True)):
         if key in labels and role != "shadow":
@@ -232,6 +229,11 @@ def _to_numpy(column: Any) -> Array:
     if arrow.types.is_list(kind) and len(values) and len({len(row) for row in values}) == 1:
         return np.stack(list(values))
     return values
+
+
+def _join_columns(parts: Sequence[_Part], names: Iterable[str]) -> dict[str, Array]:
+    """Give whole columns, with None in the rows of a file that has no such column."""
+    return {name: _join([part.columns[name] if name in part.columns else np.full(part.rows, None) for part in parts]) for name in names}
 
 
 def _join(parts: list[Array]) -> Array:

@@ -244,10 +244,10 @@ class DataPlane:
         self._infer(request, self._direct.get((lane.pool.model, lane.pool.number), lane))
 
     def _take_labels(self, request: Request) -> Response:
-        model = self._route(request).model
-        feedback = read_feedback(request.body, self.routes[model].main.pool.content)
+        route = self._route(request)
+        feedback = read_feedback(request.body, route.main.pool.content)
         ids, labels = [own.id for own in feedback.labels], [own.label for own in feedback.labels]
-        if self.on_labels is None or not self.on_labels(model, ids, labels, time.time()):
+        if self.on_labels is None or not self.on_labels(route.model, ids, labels, time.time()):
             raise NothingUpError("Labels cannot be taken now: what joins them to answers is starting or behind; try again.")
         return json_response({"accepted": len(ids)}, 202)
 

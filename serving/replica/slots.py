@@ -217,12 +217,12 @@ def decode_texts(data: bytes, count: int) -> tuple[Array, int]:
     if 4 * count > len(data):  # so that a lie about the shape cannot take memory
         raise SlotError(f"{len(data)} bytes are too few for {count} texts")
     texts = np.empty(count, _OBJECT)
-    position = 0
+    end = 0
     for index in range(count):
-        (length,) = _LENGTH.unpack_from(data, position) if position + _LENGTH.size <= len(data) else (len(data),)
-        position += _LENGTH.size
-        if position + length > len(data):
+        begin = end + _LENGTH.size
+        if begin <= len(data):
+            end = begin + _LENGTH.unpack_from(data, begin - _LENGTH.size)[0]
+        if not begin <= end <= len(data):
             raise SlotError(f"text {index} of {count} goes past the end of its tensor")
-        texts[index] = data[position : position + length].decode()
-        position += length
-    return texts, position
+        texts[index] = data[begin:end].decode()
+    return texts, end

@@ -44,8 +44,13 @@ def summarize(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     summary: dict[str, Any] = {"runs": len(outcomes), "passed": sum(own.passed for own in outcomes)}
     for name in MEASURED:
         values = [float(value) for own in outcomes if (value := getattr(own, name)) is not None]
-        summary[name] = {kind: float(np.quantile(values, at)) for kind, at in _QUANTILES.items()} if values else None
+        summary[name] = find_quantiles(values) if values else None
     return summary
+
+
+def find_quantiles(values: Sequence[float]) -> dict[str, float]:
+    """Give median, 95th percentile and most of one figure or more."""
+    return {kind: float(np.quantile(values, at)) for kind, at in _QUANTILES.items()}
 
 
 def write_metrics(outcomes: Sequence[Outcome], file: Path) -> None:
