@@ -31,7 +31,7 @@ from lastgood.serving.backends.replica import Launch, Need, Owner
 from lastgood.serving.gateway.alerts import Alert
 from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.intents import Intent
-from lastgood.serving.gateway.plane import DataPlane
+from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.state import ModelState
 from lastgood.serving.gateway.withdrawals import Reason
 from lastgood.serving.rollout.policy import RolloutPolicy
@@ -189,7 +189,7 @@ async def _make_stable(settings: Settings, numbers: Collection[int]) -> None:
 
 async def start(settings: Settings) -> Conductor:
     """Start a conductor with fake replicas."""
-    conductor = Conductor(settings, DataPlane("127.0.0.1", 0))
+    conductor = Conductor(settings, Reception())
     conductor.shelf._backend = FakeBackend()  # noqa: SLF001 - the port where the fake is
     await conductor.start()
     return conductor
@@ -355,7 +355,7 @@ class Conducted:
 
     def _look(self, conductor: Conductor) -> None:
         """Look at who is served now."""
-        route = conductor.plane.routes.get(MODEL)
+        route = conductor.reception.routes.get(MODEL)
         if route is None:
             return
         pools = [route.main.pool, *([route.candidate.pool] if route.candidate else [])]

@@ -15,6 +15,7 @@ from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.gateway.limits import HttpLimits
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.route import Coin, Lane, Route, Tally
 from lastgood.tensors import TensorSpec
 
@@ -40,9 +41,10 @@ async def serve(folder: Path) -> None:
     await backend.open(())
     pool = ReplicaPool("m", 1, content.digest, content, folder, backend=backend)
     await pool.start()
-    plane = DataPlane("127.0.0.1", 0, limits=HttpLimits(head_seconds=2, body_seconds=2))
-    plane.add_pool(pool)
-    plane.set_route(Route("m", 1, Lane(pool, "live", Tally(), float("inf"), None, None), None, 0, Coin(1)))
+    reception = Reception()
+    plane = DataPlane(reception, "127.0.0.1", 0, limits=HttpLimits(head_seconds=2, body_seconds=2))
+    reception.add_pool(pool)
+    reception.set_route(Route("m", 1, Lane(pool, "live", Tally(), float("inf"), None, None), None, 0, Coin(1)))
     await plane.start()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

@@ -29,7 +29,7 @@ from lastgood.serving.gateway.installer import Installer
 from lastgood.serving.gateway.intents import Intent, check_cooldown, check_intent
 from lastgood.serving.gateway.journal import Journal
 from lastgood.serving.gateway.observation import Observation
-from lastgood.serving.gateway.plane import DataPlane
+from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
 from lastgood.serving.gateway.shelf import Shelf
 from lastgood.serving.gateway.stages import Stages
@@ -45,31 +45,31 @@ log = structlog.get_logger()
 class Conductor:
     """Owns the states of all models of one gateway."""
 
-    def __init__(self, settings: Settings, plane: DataPlane, *, program: Sequence[str] | None = None) -> None:
+    def __init__(self, settings: Settings, reception: Reception, *, program: Sequence[str] | None = None) -> None:
         """
         Prepare; `start` reads the shared record and begins.
 
         Args:
             settings: Where the registry and the journal are.
-            plane: What answers requests.
+            reception: What answers requests.
             program: Another replica program than the product's.
         """
         folder = settings.home / "gateway"
         self.book = Book()
         self.record = SharedRecord(settings)
-        self.plane = plane
+        self.reception = reception
         self.observation = Observation(settings, self.book, self.record)
         self._journal = Journal(folder / "withdrawals.jsonl")
         self.shelf = Shelf(
             self.record,
-            plane,
+            reception,
             folder / "versions",
             backend=make_backend(settings),
             program=program,
             generation=self.book.generation,
             on_batch=self.observation.feed.show,
         )
-        self._installer = Installer(settings, plane, self.shelf)
+        self._installer = Installer(settings, reception, self.shelf)
         self.withdrawals = Withdrawals(
             self.book, self.record, self._journal, self._installer, on_recorded=lambda held: self.book.spawn(self._stages.warm(held))
         )
@@ -83,7 +83,7 @@ class Conductor:
         self.shelf.on_down = self.observation.forget
         self.observation.look = self._watch.look
         self.observation.drifts.advance = self._stages.go_on
-        plane.on_labels = self.observation.take_labels
+        reception.on_labels = self.observation.take_labels
         self._watching: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from lastgood.serving.gateway.framing import Refusal
-from lastgood.serving.gateway.messages import Request, Response, error_response, render
+from lastgood.serving.gateway.messages import Head, Request, Response, error_response, render
 from lastgood.serving.gateway.reading import Phase, RequestReader
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._limits = server.limits
         self._loop = asyncio.get_running_loop()
-        self._reader = RequestReader(server.limits, self._loop.time)
+        self._reader = RequestReader(server.limits, self._loop.time, server.heads)
         self._transport: asyncio.Transport | None = None
         self._exchanges: deque[Request] = deque()  # not yet written, oldest first
         self._deaf = False  # what comes now is not read: the last answer is on its way
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
     def _take(self, request: Request) -> None:
         request.connection = self
         self._exchanges.append(request)
-        if not request.keep_alive:
+        if not request.head.keep_alive:
             self._deaf = True
         try:
             self._server.handler(request, request.respond)
@@ -151,7 +151,8 @@ class Connection(asyncio.Protocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Answer after the earlier ones and read no further: what follows cannot be told apart from the next request."""
         self._deaf = True
-        request = Request(self._reader.method or "GET", "", b"", {}, b"", keep_alive=False, connection=self)
+        request = Request(Head(self._reader.method or "GET", "", b"", {}, keep_alive=False), b"")
+        request.connection = self
         self._exchanges.append(request)
         request.respond(error_response(refusal.status, refusal.message))
 
@@ -181,7 +182,7 @@ class Connection(asyncio.Protocol):
         pieces, closing = [], False
         while exchanges and exchanges[0].response is not None and not closing:
             request = exchanges.popleft()
-            closing = not request.keep_alive or (not exchanges and self._is_over())
+            closing = not request.head.keep_alive or (not exchanges and self._is_over())
             pieces.append(render(request, cast("Response", request.response), self._server.date, closing=closing))
             request.connection = None
         if not pieces:

@@ -11,6 +11,7 @@ from lastgood.serving.gateway.connection import Connection
 from lastgood.serving.gateway.limits import HttpLimits
 from lastgood.serving.gateway.listening import BACKLOG, bind_port, bind_socket_file, remove_socket_file
 from lastgood.serving.gateway.messages import Handler, Request, Respond, Response, error_response, json_response
+from lastgood.serving.gateway.reading import Heads
 
 log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
@@ -45,6 +46,7 @@ class Server:
         self.port = port
         self.limits = limits or HttpLimits()
         self.connections: set[Connection] = set()
+        self.heads = Heads()
         self.draining = False
         self.date = b""
         self._tls = tls

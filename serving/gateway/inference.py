@@ -1,28 +1,25 @@
-"""An inference request over REST, from its decoded body to its written answer."""
+"""An inference request from the outside, from its decoded body to its answer, whatever protocol writes that."""
 
-import asyncio
+import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from lastgood.serving.gateway.batcher import Answers, Pending, Reason
-from lastgood.serving.gateway.binary import BINARY, HEAD_BYTES
-from lastgood.serving.gateway.messages import JSON, Request, Response, error_response
 from lastgood.serving.gateway.meters import Outcome, RoleMeter
 from lastgood.serving.gateway.protocol import Codec
 from lastgood.serving.gateway.route import Lane
 from lastgood.serving.gateway.signature import Call
 
-RETRY: Final = b"retry-after: 1\r\n"
-# Why there is no answer: the status, and what metrics call it.
-_REASONS: Final[dict[Reason, tuple[int, Outcome]]] = {
-    "failed": (502, "failed"),
-    "invalid": (502, "invalid"),
-    "unfit": (400, "bad_request"),
-    "timeout": (504, "timeout"),
-    "died": (503, "failed"),
-    "stopped": (503, "refused"),
-    "broken": (500, "failed"),
-    "disconnected": (503, "disconnected"),  # read by a client that has closed its sending side only
+# What metrics call the reason why there is no answer.
+_OUTCOMES: Final[dict[Reason, Outcome]] = {
+    "failed": "failed",
+    "invalid": "invalid",
+    "unfit": "bad_request",
+    "timeout": "timeout",
+    "died": "failed",
+    "stopped": "refused",
+    "broken": "failed",
+    "disconnected": "disconnected",
 }
 
 
@@ -34,17 +31,14 @@ class Desk(NamedTuple):
 
 
 class Inference(Pending):
-    """A request that came over REST and is answered there."""
+    """A request whose answer somebody waits for; a subclass for each protocol writes it."""
 
-    __slots__ = ("_call", "_desk", "_find_desk", "_request")
+    __slots__ = ("_desk", "_find_desk", "call")
 
     def __init__(
         self,
         lane: Lane,
         call: Call,
-        arrived: float,
-        deadline: float,
-        request: Request,
         request_id: str,
         desk: Desk,
         find_desk: Callable[[Lane], Desk],
@@ -52,51 +46,47 @@ class Inference(Pending):
         slice_name: str = "",
     ) -> None:
         """
-        Make a request that is ready to be queued.
+        Make a request that is ready to be queued; its deadline counts from now.
 
         Args:
             lane: Dealt by the route.
             call: The decoded body.
-            arrived: Loop time in seconds.
-            deadline: Loop time after which it counts as failed.
-            request: What is to be answered.
             request_id: For the answer.
             desk: Of the lane.
             find_desk: Gives the desk of another lane, should that one answer.
             traffic: Label for metrics.
             slice_name: Part of the traffic that the client says it belongs to.
         """
-        super().__init__(lane, call.inputs, call.key, call.rows, arrived, deadline)
-        self._request = request
+        now = time.monotonic()
+        super().__init__(lane, call.inputs, call.key, call.rows, now, now + lane.pool.limits.deadline_seconds)
         self.request_id = request_id
         self.traffic = traffic
         self.slice = slice_name
         self.finite = call.finite
-        self._call = call
+        self.call = call
         self._desk = desk
         self._find_desk = find_desk
+
+    def write(self, codec: Codec, outputs: Answers, start: int, stop: int) -> None:
+        """Write the answer: rows ``start`` to ``stop``, valid during this call only."""
+        raise NotImplementedError
+
+    def write_refusal(self, reason: Reason, text: str) -> None:
+        """Write why there is none."""
+        raise NotImplementedError
 
     def answered(self, outputs: Answers, start: int, stop: int) -> None:
         """Write the answer and count it."""
         codec, meter = self._serving_desk()
-        body, head_bytes = codec.encode(self.request_id, outputs, start, stop, self._call)
-        origin = _name_origin(self.runs_on)
-        if head_bytes is None:
-            self._request.respond(Response(200, body, JSON, origin))
-        else:
-            self._request.respond(Response(200, body, BINARY, b"%s%s: %d\r\n" % (origin, HEAD_BYTES, head_bytes)))
+        self.write(codec, outputs, start, stop)
         meter.count(self.traffic, "ok")
-        meter.request_seconds.observe(asyncio.get_running_loop().time() - self.arrived)
+        meter.request_seconds.observe(time.monotonic() - self.arrived)
 
     def refused(self, reason: Reason, message: str) -> None:
         """Write why there is no answer, and count that."""
-        lane = self.runs_on
-        status, outcome = _REASONS[reason]
-        self._serving_desk().meter.count(self.traffic, outcome)
-        if reason == "disconnected" and self._request.connection is None:
-            return
-        text = f"{lane.pool.model}@{lane.pool.number}: {message}."
-        self._request.respond(error_response(status, text, extra=_name_origin(lane) + (RETRY if status == 503 else b"")))
+        pool = self.runs_on.pool
+        self._serving_desk().meter.count(self.traffic, _OUTCOMES[reason])
+        self.write_refusal(reason, f"{pool.model}@{pool.number}: {message}.")
 
     def _serving_desk(self) -> Desk:
         return self._desk if self.runs_on is self.lane else self._find_desk(self.runs_on)
@@ -118,13 +108,9 @@ class Copy(Pending):
         """Count it; the observer is shown the batch."""
         del outputs, start, stop
         self._meter.count(self.traffic, "ok")
-        self._meter.request_seconds.observe(asyncio.get_running_loop().time() - self.arrived)
+        self._meter.request_seconds.observe(time.monotonic() - self.arrived)
 
     def refused(self, reason: Reason, message: str) -> None:
         """Count it."""
         del message
-        self._meter.count(self.traffic, _REASONS[reason][1])
-
-
-def _name_origin(lane: Lane) -> bytes:
-    return b"x-lastgood-version: %d\r\nx-lastgood-role: %s\r\n" % (lane.pool.number, lane.role.encode())
+        self._meter.count(self.traffic, _OUTCOMES[reason])

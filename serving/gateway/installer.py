@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lastgood.serving.gateway.book import Held
 from lastgood.serving.gateway.counts import RolloutCounts
-from lastgood.serving.gateway.plane import DataPlane
+from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.route import Coin, Kind, Lane, Route, Tally
 from lastgood.serving.gateway.shelf import Shelf
 from lastgood.serving.rollout.table import Rollout, State
@@ -17,12 +17,12 @@ from lastgood.settings import Settings
 class Installer:
     """Builds a new route for every change and puts it in place with one assignment."""
 
-    def __init__(self, settings: Settings, plane: DataPlane, shelf: Shelf) -> None:
+    def __init__(self, settings: Settings, reception: Reception, shelf: Shelf) -> None:
         """Remember where routes go, and where replicas and counts are."""
         self.counts_folder = settings.home / "gateway" / "counts"
         self.counts_folder.mkdir(parents=True, exist_ok=True)
         self.on_bad: Callable[[Lane, Kind], None] | None = None  # called after a role's tally counted something bad
-        self._plane = plane
+        self._reception = reception
         self._shelf = shelf
 
     def install(self, held: Held, vetoed: set[str]) -> None:
@@ -31,12 +31,12 @@ class Installer:
         main = self._shelf.get(model, split.main)
         if main is None or main.digest in vetoed:
             if split.main is None:
-                self._plane.remove_route(model)
+                self._reception.remove_route(model)
             else:
-                self._plane.suspend(model)
+                self._reception.suspend(model)
             return
         if running is None or running.state is State.STAGED:
-            self._plane.set_route(Route(model, held.generation, Lane(main, "live", Tally(), math.inf), None, 0, Coin(0)))
+            self._reception.set_route(Route(model, held.generation, Lane(main, "live", Tally(), math.inf), None, 0, Coin(0)))
             return
         candidate = None if split.candidate is None or split.candidate.digest in vetoed else self._shelf.get(model, split.candidate)
         shadow = None if split.shadow is None or split.shadow.digest in vetoed else self._shelf.get(model, split.shadow)
@@ -63,7 +63,7 @@ class Installer:
             held.coin = Coin(running.seed)
         share = running.policy.shadow_share if split.shadow is not None else split.share
         threshold = 0 if second is None else int(share * 2**64)
-        self._plane.set_route(Route(model, held.generation, first, second, threshold, held.coin))
+        self._reception.set_route(Route(model, held.generation, first, second, threshold, held.coin))
 
     def _counts(self, held: Held, running: Rollout) -> RolloutCounts:
         if held.counts is None or held.counts.rollout != running.id:

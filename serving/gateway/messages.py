@@ -1,9 +1,10 @@
 """Requests and responses as the server's handlers see them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from lastgood.serving.gateway.connection import Connection
 
 JSON: Final = b"application/json"
+NO_PARAMS: Final[Mapping[str, str]] = MappingProxyType({})
 STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
@@ -25,9 +27,9 @@ class Response:
 
 
 @dataclass(slots=True)
-class Request:
+class Head:
     """
-    One request, whole.
+    A request line and its headers, checked; requests with the same head share it.
 
     Header names are lower case; values of a header that came more than once are joined with ", ".
     """
@@ -36,13 +38,47 @@ class Request:
     path: str  # as sent, percent-encoded, without the query
     query: bytes
     headers: dict[bytes, bytes]
-    body: bytes
     keep_alive: bool
     old: bool = False  # HTTP/1.0, whose clients must be told that the connection stays open
-    connection: "Connection | None" = None
-    params: dict[str, str] = field(default_factory=dict)  # from the route's pattern, decoded
-    response: Response | None = None
-    on_disconnect: Callable[[bool], None] | None = None  # called if the client goes before it has its answer, or (False) may have gone
+    length: int = 0  # of the body in bytes, or CHUNKED
+    expects: bool = False  # the client waits for "100 Continue" before it sends the body
+    known: Any = None  # what the server's handler found out from the head alone, for its own use
+
+
+class Request:
+    """One request, whole."""
+
+    __slots__ = ("body", "connection", "head", "on_disconnect", "params", "response")
+
+    def __init__(self, head: Head, body: bytes) -> None:
+        """Make a request that nobody has seen yet."""
+        self.head = head
+        self.body = body
+        self.connection: Connection | None = None
+        self.params: Mapping[str, str] = NO_PARAMS  # from the route's pattern, decoded
+        self.response: Response | None = None
+        # Called if the client goes before it has its answer, or (False) may have gone.
+        self.on_disconnect: Callable[[bool], None] | None = None
+
+    @property
+    def method(self) -> str:
+        """As sent."""
+        return self.head.method
+
+    @property
+    def path(self) -> str:
+        """As sent, percent-encoded, without the query."""
+        return self.head.path
+
+    @property
+    def query(self) -> bytes:
+        """What follows the question mark."""
+        return self.head.query
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """By lower-case name."""
+        return self.head.headers
 
     def respond(self, response: Response) -> None:
         """
@@ -69,7 +105,7 @@ def render(request: Request, response: Response, date: bytes, *, closing: bool) 
         date: The date's header line, with its CRLF.
         closing: Whether the connection ends after it.
     """
-    last = b"connection: close\r\n" if closing else b"connection: keep-alive\r\n" if request.old else b""
+    last = b"connection: close\r\n" if closing else b"connection: keep-alive\r\n" if request.head.old else b""
     head = b"%scontent-type: %s\r\ncontent-length: %d\r\n%s%s%s\r\n" % (
         STATUS_LINES[response.status],
         response.content_type,
@@ -78,7 +114,7 @@ def render(request: Request, response: Response, date: bytes, *, closing: bool) 
         response.extra,
         last,
     )
-    return head if request.method == "HEAD" else head + response.body
+    return head if request.head.method == "HEAD" else head + response.body
 
 
 Respond = Callable[[Response], None]

@@ -18,6 +18,7 @@ from lastgood.serving.gateway.listening import load_tls
 from lastgood.serving.gateway.lock import hold
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.quality import QualityCollector
+from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.rollout_metrics import RolloutCollector
 from lastgood.serving.logs import configure_logging
 from lastgood.settings import Settings, load_settings
@@ -39,10 +40,11 @@ class Gateway:
         token = read_token(settings.token_file)
         front = settings.front
         tls = None if front.tls_certificate is None or front.tls_key is None else load_tls(front.tls_certificate, front.tls_key)
-        self.plane = DataPlane(settings.host, settings.port_rest, token=token, tls=tls, socket_file=front.unix_socket)
-        self.conductor = Conductor(settings, self.plane, program=program)
+        reception = Reception()
+        self.plane = DataPlane(reception, settings.host, settings.port_rest, token=token, tls=tls, socket_file=front.unix_socket)
+        self.conductor = Conductor(settings, reception, program=program)
         metrics = CollectorRegistry()
-        metrics.register(self.plane.collector)
+        metrics.register(reception.collector)
         metrics.register(RolloutCollector(self.conductor, settings.home))
         metrics.register(QualityCollector(self.conductor.observation, self.conductor.book))
         control = ControlPlane(self.conductor, metrics, registry_id=settings.registry_id, token=token)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import Final
 
 from lastgood.serving.gateway.framing import (
     CHUNKED,
@@ -14,7 +15,10 @@ from lastgood.serving.gateway.framing import (
     keeps_alive,
 )
 from lastgood.serving.gateway.limits import HttpLimits
-from lastgood.serving.gateway.messages import Request
+from lastgood.serving.gateway.messages import Head, Request
+
+_KEPT_HEADS: Final = 512
+_KEPT_BYTES: Final = 2048  # a longer head is not kept
 
 
 class Phase(Enum):
@@ -25,16 +29,40 @@ class Phase(Enum):
     BODY = auto()
 
 
+class Heads:
+    """
+    Heads that came before, by their bytes: a client sends the same one again and again, and it is checked once.
+
+    A few hundred short ones, the newest of them; what they take is bounded.
+    """
+
+    __slots__ = ("_known", "get")
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._known: dict[bytes, Head] = {}
+        self.get = self._known.get
+
+    def put(self, raw: bytes, head: Head) -> None:
+        """Keep a head that was checked."""
+        if len(raw) > _KEPT_BYTES:
+            return
+        if len(self._known) >= _KEPT_HEADS:
+            del self._known[next(iter(self._known))]
+        self._known[raw] = head
+
+
 class RequestReader:
     """Holds what came and is not yet a request."""
 
-    def __init__(self, limits: HttpLimits, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: HttpLimits, clock: Callable[[], float], heads: "Heads | None" = None) -> None:
         """
         Begin with nothing.
 
         Args:
             limits: How long heads and bodies may be.
             clock: Seconds, for `since`.
+            heads: Those known already, shared by the connections of a server.
         """
         self.phase = Phase.IDLE
         self.since = 0.0  # when the phase began, if it is not IDLE
@@ -42,12 +70,11 @@ class RequestReader:
         self.method = ""  # of the request that is being read, as far as it is known
         self._limits = limits
         self._clock = clock
+        self._heads = Heads() if heads is None else heads
         self._data = b""
         self._at = 0  # where in it the next byte is
         self._headers = HeaderReader()
-        self._host: bytes | None = None  # the last one that was good
-        self._request: Request | None = None  # its body is to come
-        self._length = 0
+        self._head: Head | None = None  # its body is to come
         self._parts = bytearray()
         self._chunks: Chunks | None = None
 
@@ -80,20 +107,30 @@ class RequestReader:
             self._wait_for_head(data[at:])
             return None
         end += 4
-        line = START_LINE.match(data, at, end)
-        if line is None or end - at > self._limits.head_bytes:
-            raise self._judge_head(data[at:end])
-        self._at = end
-        request = self._begin(line[1], line[2], line[3], data[at:end])
-        if self._length == 0:
+        raw = data[at:end]
+        head = self._heads.get(raw)
+        if head is None:
+            self.method = ""
+            line = START_LINE.match(raw)
+            if line is None or end - at > self._limits.head_bytes:
+                raise self._judge_head(raw)
+            head = self._read_head(line[1], line[2], line[3], raw)
+            self._heads.put(raw, head)
+            if head.length:
+                self._headers.forget()
+        length = head.length
+        if length >= 0 and len(data) - end >= length:  # all of it came at once
+            self._at = end + length
             self.phase = Phase.IDLE
-            return request
-        self._headers.forget()
+            return Request(head, data[end : end + length])
+        self._at = end
+        self.method = head.method
+        self.awaited = head.expects
         self.phase = Phase.BODY
-        self._request = request
+        self._head = head
         return self._read_body(begun=True)
 
-    def _begin(self, method: bytes, target: bytes, version: bytes, head: bytes) -> Request:
+    def _read_head(self, method: bytes, target: bytes, version: bytes, raw: bytes) -> Head:
         self.method = method.decode("ascii")
         if version not in {b"1.1", b"1.0"}:
             raise Refusal(505, f"HTTP/{version.decode('ascii')} is not spoken here; expected HTTP/1.1.")
@@ -103,50 +140,44 @@ class RequestReader:
         if not path.startswith(b"/"):
             path = _find_path(method, path)
         old = version == b"1.0"
-        headers = self._headers.read(head)
-        host = headers.get(b"host")
-        if host is None or host != self._host:
-            check_host(host, old=old)
-            self._host = host
-        self._length = find_length(headers, old=old)
-        if self._length > self._limits.body_bytes:
-            raise Refusal(413, f"The body has {self._length} bytes; {self._limits.body_bytes} are allowed.")
+        headers = self._headers.read(raw)
+        check_host(headers.get(b"host"), old=old)
+        length = find_length(headers, old=old)
+        if length > self._limits.body_bytes:
+            raise Refusal(413, f"The body has {length} bytes; {self._limits.body_bytes} are allowed.")
         expected = headers.get(b"expect")
-        if expected is not None and not old:
-            if expected.lower() != b"100-continue":
-                raise Refusal(417, f"Expect: {expected[:80].decode('latin-1')} cannot be met; expected 100-continue.")
-            self.awaited = self._length != 0
-        return Request(self.method, path.decode("latin-1"), query, headers, b"", keep_alive=keeps_alive(headers, old=old), old=old)
+        expects = expected is not None and not old
+        if expected is not None and expects and expected.lower() != b"100-continue":
+            raise Refusal(417, f"Expect: {expected[:80].decode('latin-1')} cannot be met; expected 100-continue.")
+        return Head(
+            self.method, path.decode("latin-1"), query, headers, keeps_alive(headers, old=old), old, length, expects and length != 0
+        )
 
     def _read_body(self, *, begun: bool = False) -> Request | None:
         data, at = self._data, self._at
-        request = self._request
-        if request is None:
+        head = self._head
+        if head is None:
             raise RuntimeError("There is a body of no request.")
         if at < len(data):
             self.awaited = False
-        if begun and 0 < self._length <= len(data) - at:  # all of it came with the head
-            request.body = data[at : at + self._length]
-            self._at = at + self._length
-        elif not self._gather(data, at, begun=begun):
+        if not self._gather(data, at, head.length, begun=begun):
             if begun:
                 self.since = self._clock()
             return None
-        else:
-            request.body = bytes(self._parts if self._chunks is None else self._chunks.body)
-            self._parts, self._chunks = bytearray(), None
-        self._request = None
+        body = bytes(self._parts if self._chunks is None else self._chunks.body)
+        self._parts, self._chunks = bytearray(), None
+        self._head = None
         self.phase = Phase.IDLE
-        return request
+        return Request(head, body)
 
-    def _gather(self, data: bytes, at: int, *, begun: bool) -> bool:
+    def _gather(self, data: bytes, at: int, length: int, *, begun: bool) -> bool:
         """Take a piece of the body; say whether it is whole."""
-        if begun and self._length == CHUNKED:
+        if begun and length == CHUNKED:
             self._chunks = Chunks(self._limits.body_bytes, self._limits.head_bytes)
         if self._chunks is None:
-            self._at = min(len(data), at + self._length - len(self._parts))
+            self._at = min(len(data), at + length - len(self._parts))
             self._parts += data[at : self._at]
-            return len(self._parts) == self._length
+            return len(self._parts) == length
         rest = self._chunks.feed(data[at:])
         self._data, self._at = rest or b"", 0
         return rest is not None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from lastgood.registry.content import Content
+from lastgood.serving.gateway.limits import PoolLimits
 
 Role = Literal["candidate", "baseline", "live", "shadow"]  # live: no rollout is running; shadow: copies, whose answers nobody gets
 Kind = Literal["failed", "invalid", "slow"]
@@ -47,6 +48,7 @@ class Pool(Protocol):
     number: int
     digest: str
     content: Content
+    limits: PoolLimits
 
     @property
     def ready(self) -> bool:

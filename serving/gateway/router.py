@@ -5,7 +5,7 @@ import hmac
 import inspect
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
@@ -19,7 +19,7 @@ from lastgood.errors import (
     UnavailableError,
     UsageError,
 )
-from lastgood.serving.gateway.messages import Handler, Request, Respond, Response, error_response
+from lastgood.serving.gateway.messages import NO_PARAMS, Handler, Head, Request, Respond, Response, error_response
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
@@ -85,41 +85,37 @@ class Router:
         self._patterns[len(segments)].append((segments, {method: handler}))
 
     def __call__(self, request: Request, respond: Respond) -> None:
-        """Find who answers a request, and let them."""
-        if not self.allows(request):
-            respond(error_response(401, "A bearer token is needed: Authorization: Bearer TOKEN.", extra=b"www-authenticate: Bearer\r\n"))
-            return
-        methods = self._find(request)
+        """Find who answers a request, and let them; what follows from its head is found once for all requests that have the same."""
+        head = request.head
+        found: tuple[Handler, Mapping[str, str]] | None = head.known
+        if found is None:
+            found = head.known = self._find(head)
+        request.params = found[1]
+        found[0](request, respond)
+
+    def _find(self, head: Head) -> tuple[Handler, Mapping[str, str]]:
+        if self._token is not None and head.path not in self._open and not is_bearer(head.headers.get(b"authorization"), self._token):
+            return _answer(401, "A bearer token is needed: Authorization: Bearer TOKEN.", b"www-authenticate: Bearer\r\n"), NO_PARAMS
+        methods, params = self._match(head.path)
         if methods is None:
-            respond(error_response(404, f"There is nothing at {request.path[:200]!r}."))
-            return
-        handler = methods.get("GET" if request.method == "HEAD" else request.method)
+            return _answer(404, f"There is nothing at {head.path[:200]!r}."), NO_PARAMS
+        handler = methods.get("GET" if head.method == "HEAD" else head.method)
         if handler is None:
             allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
-            message = f"{request.method} is not known for {request.path[:200]!r}; expected {allowed}."
-            respond(error_response(405, message, extra=b"allow: %s\r\n" % allowed.encode()))
-            return
-        handler(request, respond)
+            message = f"{head.method} is not known for {head.path[:200]!r}; expected {allowed}."
+            return _answer(405, message, b"allow: %s\r\n" % allowed.encode()), NO_PARAMS
+        return handler, params
 
-    def allows(self, request: Request) -> bool:
-        """Say whether the request has the token, or needs none; takes the same time however much of it is right."""
-        if self._token is None or request.path in self._open:
-            return True
-        scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
-        return hmac.compare_digest(token.lstrip(b" "), self._token) and scheme.lower() == b"bearer"
-
-    def _find(self, request: Request) -> dict[str, Handler] | None:
-        methods = self._exact.get(request.path)
+    def _match(self, path: str) -> tuple[dict[str, Handler] | None, Mapping[str, str]]:
+        methods = self._exact.get(path)
         if methods is not None:
-            return methods
-        segments = request.path.split("/")
+            return methods, NO_PARAMS
+        segments = path.split("/")
         for pattern, methods in self._patterns.get(len(segments), ()):
             if all(wanted == given or (wanted.startswith("{") and given) for wanted, given in zip(pattern, segments, strict=True)):
-                request.params = {
-                    wanted[1:-1]: unquote(given) for wanted, given in zip(pattern, segments, strict=True) if wanted.startswith("{")
-                }
-                return methods
-        return None
+                pairs = zip(pattern, segments, strict=True)
+                return methods, {wanted[1:-1]: unquote(given) for wanted, given in pairs if wanted.startswith("{")}
+        return None, NO_PARAMS
 
     def _wrap_async(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Handler:
         async def run(request: Request, respond: Respond) -> None:
@@ -135,6 +131,20 @@ class Router:
             task.add_done_callback(self._tasks.discard)
 
         return handle
+
+
+def is_bearer(authorization: bytes | None, token: bytes) -> bool:
+    """Say whether a header's value is ``Bearer`` and the token; takes the same time however much of the token is right."""
+    scheme, _, given = (authorization or b"").partition(b" ")
+    return hmac.compare_digest(given.lstrip(b" "), token) and scheme.lower() == b"bearer"
+
+
+def _answer(status: int, message: str, extra: bytes = b"") -> Handler:
+    def handle(request: Request, respond: Respond) -> None:
+        del request
+        respond(error_response(status, message, extra=extra))
+
+    return handle
 
 
 def _wrap(endpoint: Callable[[Request], Response]) -> Handler:

@@ -10,8 +10,8 @@ import structlog
 
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend, Need, ReplicaFailedError
-from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.pool import OnBatch, ReplicaPool
+from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.record import SharedRecord
 from lastgood.serving.rollout.table import Pin
 
@@ -25,7 +25,7 @@ class Shelf:
     def __init__(
         self,
         record: SharedRecord,
-        plane: DataPlane,
+        reception: Reception,
         folder: Path,
         *,
         backend: Backend | None = None,
@@ -38,7 +38,7 @@ class Shelf:
 
         Args:
             record: Where files come from.
-            plane: What the pools serve.
+            reception: What the pools serve.
             folder: Where the copies lie while their version is up.
             backend: Where replicas run; default: child processes.
             program: Another replica program than the product's, as an argument list.
@@ -46,7 +46,7 @@ class Shelf:
             on_batch: Is shown what was answered.
         """
         self._record = record
-        self._plane = plane
+        self._reception = reception
         self._folder = folder
         self.on_death: Callable[[ReplicaPool, str], None] | None = None  # called once for each replica that died untold
         self._backend = backend or ProcessBackend()
@@ -122,7 +122,7 @@ class Shelf:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self._pools[model, pin] = pool
-        self._plane.add_pool(pool)
+        self._reception.add_pool(pool)
         if self.on_up is not None:
             self.on_up(pool)
         log.info("version is up", model=model, version=pin.number)
@@ -133,7 +133,7 @@ class Shelf:
         kept = set(pins)
         for key in [key for key in self._pools if key[0] == model and key[1] not in kept]:
             pool = self._pools.pop(key)
-            self._plane.remove_pool(pool)
+            self._reception.remove_pool(pool)
             if self.on_down is not None:
                 self.on_down(pool)
             task = asyncio.create_task(self._put_away(pool))

@@ -28,6 +28,7 @@ from lastgood.serving.gateway.limits import HttpLimits, PoolLimits
 from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.gateway.program import Gateway as WholeGateway
+from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.route import Coin, Lane, Role, Route, Tally
 from lastgood.serving.rollout.table import Pin
 from lastgood.settings import DockerSettings, Settings
@@ -247,6 +248,7 @@ class Place:
 class Gateway:
     """A data plane with pools, all of them stopped at the end."""
 
+    reception: Reception
     plane: DataPlane
     backend: Backend
     pools: list[ReplicaPool] = field(default_factory=list)
@@ -276,13 +278,13 @@ class Gateway:
         )
         self.pools.append(pool)
         await pool.start()
-        self.plane.add_pool(pool)
+        self.reception.add_pool(pool)
         return pool
 
     def route(self, main: Lane, candidate: Lane | None = None, share: float = 0.0) -> None:
         """Put a route in place."""
-        generation = self.plane.routes["m"].generation + 1 if "m" in self.plane.routes else 1
-        self.plane.set_route(Route("m", generation, main, candidate, int(share * 2**64), Coin(generation)))
+        generation = self.reception.routes["m"].generation + 1 if "m" in self.reception.routes else 1
+        self.reception.set_route(Route("m", generation, main, candidate, int(share * 2**64), Coin(generation)))
 
     async def serve(self, version: Version, *, program: Sequence[str] | None = None, limits: PoolLimits | None = None) -> Lane:
         """Start a version and send it everything."""
@@ -294,7 +296,8 @@ class Gateway:
 @asynccontextmanager
 async def open_gateway(place: Place, limits: HttpLimits | None = None, token: str | None = None) -> AsyncIterator[Gateway]:
     """Listen on a free port of loopback."""
-    gateway = Gateway(DataPlane("127.0.0.1", 0, limits=limits, token=token), place.make())
+    reception = Reception()
+    gateway = Gateway(reception, DataPlane(reception, "127.0.0.1", 0, limits=limits, token=token), place.make())
     await gateway.backend.open(())
     await gateway.plane.start()
     try:

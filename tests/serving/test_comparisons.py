@@ -58,7 +58,7 @@ async def settle(tools: Any, settings: Settings, conductor: Conductor, wanted: S
     """Ask until the rollout is in that state."""
     async with asyncio.timeout(60):
         while (rollout := conductor.book.held["m"].state.rollout) is None or rollout.state is not wanted:
-            if conductor.plane.routes:
+            if conductor.reception.routes:
                 await ask(tools, settings, 20)
             else:
                 await conductor.book.wait_for_news(0.2)

@@ -70,7 +70,7 @@ async def deploy(conductor: Conductor, caller: Caller, number: int, policy: Roll
     await conductor.submit(Intent(f"m@{number}", "canary", policy, "ada", "a test"))
     async with asyncio.timeout(60):
         while (rollout := conductor.book.held["m"].state.rollout) is None or rollout.state is not wanted:
-            if conductor.plane.routes:
+            if conductor.reception.routes:
                 await caller.ask(20)
             await conductor.book.wait_for_news(0.02)
 

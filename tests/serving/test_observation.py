@@ -70,7 +70,7 @@ async def settle(caller: Caller, conductor: Conductor, wanted: State, *, label: 
     """Ask until the rollout is in that state."""
     async with asyncio.timeout(seconds):
         while (rollout := conductor.book.held["m"].state.rollout) is None or rollout.state is not wanted:
-            if conductor.plane.routes:
+            if conductor.reception.routes:
                 await caller.ask(20, label=label)
             await conductor.book.wait_for_news(0.02)
 
@@ -110,7 +110,7 @@ def test_a_shadow_gets_copies_whose_answers_nobody_sees_and_goes_on_to_the_canar
             assert held.counts.pairs.compared >= 50
             assert 0 == held.counts.pairs.disagreed
             assert {"1", "2"} == {r.headers["x-lastgood-version"] for r in await caller.ask(40)}
-            meter = conductor.plane.pools["m", 2].meter.roles["shadow"]
+            meter = conductor.reception.pools["m", 2].meter.roles["shadow"]
             assert meter.requests["production", "ok"] >= 50
 
     run(scenario)
@@ -130,7 +130,7 @@ def test_a_shadow_that_answers_otherwise_than_the_gate_accepted_is_withdrawn_uns
             await settle(caller, conductor, State.WITHDRAWN)
             assert pins[1] == conductor.book.held["m"].state.live
             assert pins[2].digest in conductor.book.vetoed
-            assert not set(conductor.plane.pools) & {("m", 2)} or "candidate" not in conductor.plane.pools["m", 2].meter.roles
+            assert not set(conductor.reception.pools) & {("m", 2)} or "candidate" not in conductor.reception.pools["m", 2].meter.roles
 
     run(scenario)
     assert ("bad", "shadow") == tuple(read_withdrawal(settings)["verdict"][name] for name in ("decision", "kind"))

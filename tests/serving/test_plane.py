@@ -15,6 +15,7 @@ from lastgood.serving.gateway.batcher import Batch, Pending
 from lastgood.serving.gateway.errors import OpenAddressError
 from lastgood.serving.gateway.meters import TrafficLabels
 from lastgood.serving.gateway.plane import DataPlane
+from lastgood.serving.gateway.reception import Reception
 
 if TYPE_CHECKING:
     from tests.serving.conftest import Tools, Versions
@@ -119,13 +120,13 @@ def swap_under_load(run: Run, versions: "Versions", tools: "Tools", *, swaps: in
                         old, current = current, await gateway.add(built[number], number)
                         gateway.route(tools.make_lane(current))
                         await tools.wait_until(partial(answered_since, str(number), seen[str(number)]))
-                        gateway.plane.remove_pool(old)
+                        gateway.reception.remove_pool(old)
                         await old.stop()
                 finally:
                     done.set()
 
             await asyncio.gather(swap(), *(load(number) for number in range(6)))
-            assert gateway.plane.routes["m"].generation == swaps + 1
+            assert gateway.reception.routes["m"].generation == swaps + 1
             assert min(seen.values()) > swaps
             assert gateway.deaths == []
 
@@ -214,7 +215,7 @@ def test_the_protocols_paths(run: Run, versions: "Versions", tools: "Tools") -> 
             assert (reply.status, reply.json["error"]) == (404, "No model 'other' is served here; there are: m.")
             assert (await client.infer([1, 1, 1], path="%6d")).data == [3, 3, 3]
             assert (await client.get("/v2/models/m/infer")).status == 405
-            gateway.plane.remove_route("m")
+            gateway.reception.remove_route("m")
             assert (await client.infer([1, 1, 1])).status == 404
 
     run(scenario)
@@ -286,7 +287,7 @@ def test_garbage_bodies_are_4xx_and_the_connection_stays_in_step(run: Run, versi
 def test_a_token_keeps_everybody_else_out(run: Run, versions: "Versions", tools: "Tools") -> None:
     """With a token only health is open; without one only loopback is listened on."""
     with pytest.raises(OpenAddressError, match=r"0\.0\.0\.0 can be reached"):
-        DataPlane("0.0.0.0", 0)
+        DataPlane(Reception(), "0.0.0.0", 0)
 
     async def scenario() -> None:
         async with tools.open_gateway(token="secret") as gateway:
@@ -309,7 +310,7 @@ def test_metrics_say_what_happened(run: Run, versions: "Versions", tools: "Tools
         async with tools.open_gateway() as gateway:
             lane = await gateway.serve(versions.linear())
             registry = CollectorRegistry()
-            registry.register(gateway.plane.collector)
+            registry.register(gateway.reception.collector)
             async with tools.connect(gateway.plane.port) as client:
                 for _ in range(3):
                     await client.infer([1, 2, 3], headers="x-lastgood-traffic: evaluation\r\n")
@@ -327,7 +328,7 @@ def test_metrics_say_what_happened(run: Run, versions: "Versions", tools: "Tools
                 'lastgood_replica_deaths_total{model="m",version="1"} 0.0',
             ):
                 assert line in text
-            gateway.plane.remove_pool(gateway.pools[0])
+            gateway.reception.remove_pool(gateway.pools[0])
             after = generate_latest(registry).decode()
             assert 'outcome="ok",role="live",traffic="evaluation",version="1"} 3.0' in after
             assert "lastgood_replica_ready{" not in after

@@ -1,0 +1,102 @@
+"""Inference requests over REST: from a whole HTTP request to the queue, and the answer back into HTTP."""
+
+from collections.abc import Callable
+from typing import Final
+
+from lastgood.errors import LastgoodError
+from lastgood.serving.gateway.batcher import Answers, Reason
+from lastgood.serving.gateway.binary import BINARY, HEAD_BYTES
+from lastgood.serving.gateway.errors import BadRequestError
+from lastgood.serving.gateway.inference import Desk, Inference
+from lastgood.serving.gateway.messages import JSON, Request, Response, error_response
+from lastgood.serving.gateway.protocol import Codec
+from lastgood.serving.gateway.reception import Reception
+from lastgood.serving.gateway.route import Lane
+from lastgood.serving.gateway.router import find_status
+from lastgood.serving.gateway.signature import Call
+
+RETRY: Final = b"retry-after: 1\r\n"
+_STATUSES: Final[dict[Reason, int]] = {
+    "failed": 502,
+    "invalid": 502,
+    "unfit": 400,
+    "timeout": 504,
+    "died": 503,
+    "stopped": 503,
+    "broken": 500,
+    "disconnected": 503,  # read by a client that has closed its sending side only
+}
+
+
+class RestInference(Inference):
+    """A request that came over REST and is answered there."""
+
+    __slots__ = ("_request",)
+
+    def __init__(
+        self,
+        request: Request,
+        lane: Lane,
+        call: Call,
+        request_id: str,
+        desk: Desk,
+        find_desk: Callable[[Lane], Desk],
+        traffic: str,
+        slice_name: str = "",
+    ) -> None:
+        """Make a request that is ready to be queued, see `Inference`; ``request`` is what is to be answered."""
+        super().__init__(lane, call, request_id, desk, find_desk, traffic, slice_name)
+        self._request = request
+
+    def write(self, codec: Codec, outputs: Answers, start: int, stop: int) -> None:
+        """Answer 200."""
+        body, head_bytes = codec.encode(self.request_id, outputs, start, stop, self.call)
+        origin = name_origin(self.runs_on)
+        if head_bytes is None:
+            self._request.respond(Response(200, body, JSON, origin))
+        else:
+            self._request.respond(Response(200, body, BINARY, b"%s%s: %d\r\n" % (origin, HEAD_BYTES, head_bytes)))
+
+    def write_refusal(self, reason: Reason, text: str) -> None:
+        """Answer with the reason's status, unless nobody is there."""
+        if reason == "disconnected" and self._request.connection is None:
+            return
+        status = _STATUSES[reason]
+        self._request.respond(error_response(status, text, extra=name_origin(self.runs_on) + (RETRY if status == 503 else b"")))
+
+
+def infer(reception: Reception, request: Request, lane: Lane) -> None:
+    """Queue a request that was dealt to a lane, or refuse it."""
+    headers = request.headers
+    traffic = reception.label_traffic(headers.get(b"x-lastgood-traffic"))
+    try:
+        desk = reception.admit(lane, traffic)
+    except LastgoodError as exc:
+        request.respond(refuse(exc))
+        return
+    codec = desk.codec
+    try:
+        call = codec.decode(request.body, headers.get(b"content-encoding"), headers.get(HEAD_BYTES))
+        nothing = codec.signature.answer_nothing() if call.rows == 0 else None
+    except BadRequestError as exc:
+        desk.meter.count(traffic, "bad_request")
+        request.respond(error_response(400, str(exc)))
+        return
+    request_id = call.id if call.id is not None else reception.make_id()
+    part = reception.label_slice(lane.pool.model, headers.get(b"x-lastgood-slice"))
+    inference = RestInference(request, lane, call, request_id, desk, reception.find_desk, traffic, part)
+    if nothing is not None:
+        inference.answer(nothing, 0, 0)
+        return
+    request.on_disconnect = inference.abandon
+    reception.take(inference)
+
+
+def refuse(error: LastgoodError) -> Response:
+    """Give the answer for an error; what may pass is to be tried again."""
+    return error_response(find_status(error), str(error), extra=RETRY if error.transient else b"")
+
+
+def name_origin(lane: Lane) -> bytes:
+    """Give the header lines that say which version answered, in which role."""
+    return b"x-lastgood-version: %d\r\nx-lastgood-role: %s\r\n" % (lane.pool.number, lane.role.encode())
