@@ -156,6 +156,11 @@ class Batch:
         self.slot = -1
         self.dispatched = 0.0
 
+    @property
+    def nbytes(self) -> int:
+        """Count the bytes of the inputs."""
+        return sum(map(_count_bytes, self.pendings))
+
     def tensors(self) -> list[tuple[Array, ...]]:
         """Give per input the parts to be joined."""
         return list(zip(*(pending.inputs for pending in self.pendings), strict=True))

@@ -1,23 +1,26 @@
 """
 What the observer is shown: batches with their answers, a fair sample where they are too many.
 
-Called once for each batch, on the path of the requests: a list of each request's facts and one copy of the arrays.
+Called once for each batch, on the path of the requests. A hundredth of a second's batches of a version are shown as one:
+under a light load each is one request, and waking the observer for each would cost more than answering it.
 """
 
+import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from lastgood.monitoring.predictions.settings import PredictionSettings
 from lastgood.serving.gateway.batcher import Batch
+from lastgood.serving.gateway.gathering import Gathering
 from lastgood.serving.gateway.observer import ObserverProcess
-from lastgood.serving.gateway.route import Lane
-from lastgood.serving.observer.wire import Array, Asked, Scope, Tensor
-from lastgood.tensors import TensorSpec
+from lastgood.serving.observer.wire import Array
 
 TENSOR_BYTES_PER_SECOND: Final = 32 << 20  # inputs beyond are left out; answers and labels are joined all the same
+SHOWN_SECONDS: Final = 0.01  # a batch is shown no later
+Later = Callable[[float, Callable[[], None]], Any]
 
 
 @dataclass(slots=True)
@@ -42,12 +45,21 @@ class _Pace:
 class Feed:
     """Shows batches of one gateway to its observer."""
 
-    def __init__(self, observer: ObserverProcess, *, seed: int | None = None) -> None:
-        """Remember who is told; ``seed`` repeats the sampling."""
+    def __init__(self, observer: ObserverProcess, *, seed: int | None = None, later: Later | None = None) -> None:
+        """
+        Begin without a model.
+
+        Args:
+            observer: Who is told.
+            seed: Repeats the sampling.
+            later: Calls a function after some seconds; default: the running loop.
+        """
         self._observer = observer
         self._random = random.Random(seed)  # noqa: S311 - a sample, no secret
+        self._later = later
         self._settings: dict[str, PredictionSettings] = {}
         self._paces: dict[str, _Pace] = {}
+        self._open: dict[tuple[str, int], Gathering] = {}
         self.dropped: dict[str, int] = {}  # requests that an observer which is behind, or dead, was not shown
 
     def watch(self, model: str, settings: PredictionSettings) -> None:
@@ -79,57 +91,29 @@ class Feed:
         if self._observer.room <= 0:
             self.dropped[pool.model] += len(batch.pendings)
             return
-        if sampled:
-            pace.nbytes += sum(array.nbytes for parts in batch.tensors() for array in parts)
-        content = pool.content
-        inputs = [
-            tensor
-            for spec, parts in zip(content.inputs, batch.tensors(), strict=True)
-            if sampled and pace.nbytes <= TENSOR_BYTES_PER_SECOND and (tensor := _join(spec, parts, joins=joins)) is not None
-        ]
-        given = [
-            tensor
-            for spec, array in zip(content.outputs, outputs, strict=True)
-            if (tensor := _join(spec, (array,), joins=joins)) is not None
-        ]
-        scopes, scope = _index_scopes([(pending.lane, pending.runs_on) for pending in batch.pendings])
-        message = Asked(
-            pool.model,
-            pool.number,
-            now,
-            [pending.request_id for pending in batch.pendings],
-            [pending.serial for pending in batch.pendings],
-            [pending.rows if joins else 1 for pending in batch.pendings],
-            scopes,
-            scope,
-            [pending.traffic for pending in batch.pendings],
-            [pending.slice for pending in batch.pendings],
-            list(ok),
-            inputs,
-            given,
-        )
-        if not self._observer.tell(message):
-            self.dropped[pool.model] += len(batch.pendings)
+        nbytes = batch.nbytes if sampled else 0
+        pace.nbytes += nbytes
+        shows_inputs = sampled and pace.nbytes <= TENSOR_BYTES_PER_SECOND
+        shapes = tuple(array.shape[joins:] for array in (*batch.pendings[0].inputs, *outputs))
+        key = (pool.model, pool.number)
+        own = self._open.get(key)
+        if own is not None and not own.takes(pool, shapes, shows_inputs=shows_inputs):
+            self._tell(key)
+            own = None
+        if own is None:
+            if not self._open:
+                (self._later or asyncio.get_running_loop().call_later)(SHOWN_SECONDS, self.flush)
+            own = self._open[key] = Gathering(pool, shapes, now, joins=joins, shows_inputs=shows_inputs)
+        own.add(batch, outputs, ok, nbytes)
+        if own.full:
+            self._tell(key)
 
+    def flush(self) -> None:
+        """Show what was gathered now: something that follows is about it."""
+        for key in list(self._open):
+            self._tell(key)
 
-def _index_scopes(lanes: Sequence[tuple[Lane, Lane]]) -> tuple[list[Scope], list[int]]:
-    scopes: list[Scope] = []
-    known: dict[int, int] = {}
-    index = []
-    for dealt, lane in lanes:
-        found = known.get(id(dealt))
-        if found is None:
-            found = known[id(dealt)] = len(scopes)
-            # What another version answered, because a replica had died, is no evidence about the one it was dealt to.
-            scopes.append(Scope(lane.role, lane.rollout, lane.step) if dealt is lane else Scope(lane.role, "", 0))
-        index.append(found)
-    return scopes, index
-
-
-def _join(spec: TensorSpec, parts: Sequence[Array], *, joins: bool) -> Tensor | None:
-    """Give a tensor's copy; None for texts, which have no bytes of their own here."""
-    first = parts[0]
-    if first.dtype.kind not in "biuf":
-        return None
-    shape = (sum(part.shape[0] for part in parts), *first.shape[1:]) if joins else (1, *first.shape)
-    return Tensor(spec.name, first.dtype.str, shape, b"".join([part.tobytes() for part in parts]))
+    def _tell(self, key: tuple[str, int]) -> None:
+        own = self._open.pop(key)
+        if not self._observer.tell(own.to_message()):
+            self.dropped[key[0]] += len(own)

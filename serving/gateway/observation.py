@@ -64,6 +64,7 @@ class Observation:
     async def close(self) -> None:
         """Let it write what it holds; what it still finds decides nothing any more."""
         self._closing = True
+        self.feed.flush()
         await self.process.close()
 
     def watch(self, pool: ReplicaPool) -> None:
@@ -85,6 +86,7 @@ class Observation:
 
     def take_labels(self, model: str, ids: Sequence[str], labels: Sequence[int], now: float) -> bool:
         """Hand labels to the observer; say whether it takes any now."""
+        self.feed.flush()  # so that a label does not come before its answer
         return self.process.tell(Labelled(model, now, list(ids), list(labels)))
 
     def floor(self, model: str) -> float | None:

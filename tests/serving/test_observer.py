@@ -67,10 +67,11 @@ def make_batch(pool: Any, count: int, *, serial: int = 0, dealt: Lane | None = N
 
 def show(feed: Feed, batch: Batch) -> None:
     feed.show(batch, [np.zeros((batch.rows, 3), np.float32)], [True] * len(batch.pendings), joins=True)
+    feed.flush()
 
 
 def make_feed(taker: Taker, **settings: Any) -> Feed:
-    feed = Feed(taker, seed=1)  # type: ignore[arg-type]
+    feed = Feed(taker, seed=1, later=lambda *_: None)  # type: ignore[arg-type]
     feed.watch("m", PredictionSettings(**settings))
     return feed
 
@@ -106,6 +107,23 @@ def test_of_pairs_that_are_not_sampled_nothing_is_logged(versions: Any) -> None:
         show(feed, make_batch(pool, 10))
     assert [0] * 20 == [len(told.inputs) for told in taker.told]
     assert [1] * 20 == [len(told.outputs) for told in taker.told]
+
+
+def test_batches_of_a_moment_are_shown_as_one_where_they_are_alike(versions: Any) -> None:
+    """In their order, after a hundredth of a second; another version's, or one without inputs, apart."""
+    taker, due = Taker(), list[tuple[float, Any]]()
+    feed = Feed(taker, seed=1, later=lambda seconds, call: due.append((seconds, call)))  # type: ignore[arg-type]
+    feed.watch("m", PredictionSettings())
+    one, other = Version(versions), Version(versions, 2)
+    for batch in (make_batch(one, 2), make_batch(other, 1), make_batch(one, 3)):
+        feed.show(batch, [np.full((batch.rows, 3), batch.rows, np.float32)], [True] * batch.rows, joins=True)
+    assert ([], 1, 0.01) == (taker.told, len(due), due[0][0])
+    due[0][1]()
+    assert [(1, ["0", "1", "0", "1", "2"]), (2, ["0"])] == [(told.version, told.ids) for told in taker.told]
+    assert [2.0, 2.0, 3.0, 3.0, 3.0] == taker.told[0].outputs[0].to_array()[:, 0].tolist()
+    assert [0.0, 1.0, 0.0, 1.0, 2.0] == taker.told[0].inputs[0].to_array()[:, 0].tolist()
+    feed.show(make_batch(one, 1), [np.zeros((1, 3), np.float32)], [True], joins=True)
+    assert 2 == len(due)  # nothing waits without a call that ends it
 
 
 def test_what_another_version_answered_is_no_evidence_about_the_one_it_was_dealt_to(versions: Any) -> None:
