@@ -6,18 +6,10 @@ notice, to the replica until it sends the answer. So nothing here locks. Whoever
 grows it; the other side maps it again when a notice speaks of more bytes than it sees. Growing is allowed,
 shrinking is sealed off: a broken replica cannot take pages away that the gateway is reading (a SIGBUS there).
 
-Layout, little-endian::
-
-    u32 number of tensors, u32 zero
-    per tensor: u8 datatype (position in DATATYPES), u8 dimensions, 6 zero bytes, u64 offset, u64 bytes, then u64 per dimension
-    the tensors' elements, each tensor on a multiple of 64 bytes
-
-Elements are row-major. BYTES elements are each a u32 length and that many bytes of UTF-8, as in the protocol's
-binary form.
+Where tensors lie in it says `lastgood.serving.replica.layout`.
 """
 
 import fcntl
-import math
 import mmap
 import os
 import struct
@@ -27,20 +19,13 @@ from typing import Any
 import numpy as np
 
 from lastgood.serving.replica.errors import SlotError
-from lastgood.tensors import DATATYPES
+from lastgood.serving.replica.layout import HEAD, TEXT, Entry, find_table_bytes, lay_out, read_table
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 SLOT_BYTES = 1 << 20  # a new slot
 SLOT_LIMIT_BYTES = 1 << 28  # a slot grows to this at most
-_ALIGN = 64  # a cache line, and what ONNX Runtime's kernels like best
-_COUNT = struct.Struct("<II")
-_ENTRY = struct.Struct("<BB6xQQ")
 _LENGTH = struct.Struct("<I")
-_MAX_DIMENSIONS = 32
-_TYPES = tuple(DATATYPES.values())
-_CODES = {dtype: code for code, dtype in enumerate(_TYPES)}
-_OBJECT = np.dtype(object)
 
 
 class Slot:
@@ -102,39 +87,35 @@ class Slot:
         Raises:
             SlotError: They take more than the slot's limit, or a dtype has no name in the protocol.
         """
-        shapes = [_join_shapes(parts) for parts in tensors]
-        texts = [encode_texts(parts) if parts[0].dtype == _OBJECT else b"" for parts in tensors]
-        position = _COUNT.size + sum(_ENTRY.size + 8 * len(shape) for shape in shapes)
-        table = [_COUNT.pack(len(tensors), 0)]
-        offsets = []
-        for parts, shape, text in zip(tensors, shapes, texts, strict=True):
-            dtype = parts[0].dtype
-            code = _CODES.get(dtype)
-            if code is None:
-                raise SlotError(f"A tensor has dtype {dtype}; expected one of {', '.join(map(str, _TYPES))}.")
-            nbytes = len(text) if dtype == _OBJECT else math.prod(shape) * dtype.itemsize
-            position = -(-position // _ALIGN) * _ALIGN
-            offsets.append(position)
-            table.append(_ENTRY.pack(code, len(shape), position, nbytes) + struct.pack(f"<{len(shape)}Q", *shape))
-            position += nbytes
-        self._reserve(position)
+        wanted, texts = [], {}
+        for index, parts in enumerate(tensors):
+            first = parts[0]
+            dtype, shape = first.dtype, first.shape
+            if len(parts) > 1:
+                shape = (sum([part.shape[0] for part in parts]), *shape[1:])
+            if dtype == TEXT:
+                texts[index] = encode_texts(parts)
+                wanted.append((dtype, shape, len(texts[index])))
+            else:
+                wanted.append((dtype, shape, sum([part.nbytes for part in parts]) if len(parts) > 1 else first.nbytes))
+        layout = lay_out(tuple(wanted))
+        self._reserve(layout.used)
         memory = self._map
         assert memory is not None  # noqa: S101  # only a closed slot has none
-        head = b"".join(table)
-        memory[: len(head)] = head
-        for parts, shape, text, offset in zip(tensors, shapes, texts, offsets, strict=True):
-            if parts[0].dtype == _OBJECT:
-                memory[offset : offset + len(text)] = text
+        memory[: len(layout.table)] = layout.table
+        for index, (parts, entry) in enumerate(zip(tensors, layout.entries, strict=True)):
+            _, shape, count, offset, nbytes = entry
+            if not nbytes:
                 continue
-            count = math.prod(shape)
-            if count == 0:
-                continue
-            view = np.frombuffer(memory, parts[0].dtype, count, offset).reshape(shape)
-            if len(parts) == 1:
-                view[...] = parts[0]
+            if index in texts:
+                memory[offset : offset + nbytes] = texts[index]
+            elif len(parts) > 1:
+                np.concatenate(parts, out=np.ndarray(shape, entry.dtype, memory, offset))
+            elif parts[0].flags.c_contiguous:
+                memory[offset : offset + nbytes] = parts[0].data if count > 1 else parts[0].tobytes()
             else:
-                np.concatenate(parts, out=view)
-        return position
+                np.ndarray(shape, entry.dtype, memory, offset)[...] = parts[0]
+        return layout.used
 
     def read(self, used: int) -> list[Array]:
         """
@@ -151,48 +132,22 @@ class Slot:
         if used > self.size:
             self._remap()
         memory = self._map
-        if memory is None or not _COUNT.size <= used <= self.size:
+        if memory is None or not HEAD.size <= used <= self.size:
             raise SlotError(f"A notice speaks of {used} bytes; the slot has {self.size}.")
         try:
-            return [_read_tensor(memory, entry, used) for entry in _read_table(memory, used)]
-        except (struct.error, UnicodeDecodeError, OverflowError) as exc:
+            layout = read_table(memory[: find_table_bytes(memory[: HEAD.size], used)])
+            if layout.used > used:
+                raise SlotError(f"The slot's tensors end at {layout.used}, of {used} bytes used.")
+            return [_read_tensor(memory, entry) for entry in layout.entries]
+        except (struct.error, ValueError, OverflowError) as exc:
             raise SlotError(f"The slot holds no tensors: {exc}.") from exc
 
 
-def _join_shapes(parts: Sequence[Array]) -> tuple[int, ...]:
-    if len(parts) == 1:
-        return tuple(parts[0].shape)
-    return (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
-
-
-def _read_table(memory: mmap.mmap, used: int) -> list[tuple[int, tuple[int, ...], int, int]]:
-    count, _ = _COUNT.unpack_from(memory, 0)
-    position = _COUNT.size
-    entries = []
-    for _ in range(count):
-        if position + _ENTRY.size > used:
-            raise SlotError(f"The slot's table of {count} tensors goes past the {used} bytes used.")
-        code, dimensions, offset, nbytes = _ENTRY.unpack_from(memory, position)
-        position += _ENTRY.size
-        if code >= len(_TYPES) or dimensions > _MAX_DIMENSIONS or offset + nbytes > used:
-            raise SlotError(f"The slot's table has datatype {code}, {dimensions} dimensions, {nbytes} bytes at {offset} of {used}.")
-        shape = struct.unpack_from(f"<{dimensions}Q", memory, position)
-        position += 8 * dimensions
-        entries.append((code, shape, offset, nbytes))
-    return entries
-
-
-def _read_tensor(memory: mmap.mmap, entry: tuple[int, tuple[int, ...], int, int], used: int) -> Array:
-    code, shape, offset, nbytes = entry
-    dtype = _TYPES[code]
-    count = math.prod(shape)
-    if dtype == _OBJECT:
+def _read_tensor(memory: mmap.mmap, entry: Entry) -> Array:
+    dtype, shape, count, offset, nbytes = entry
+    if dtype == TEXT:
         return decode_texts(memory[offset : offset + nbytes], count)[0].reshape(shape)
-    if count * dtype.itemsize != nbytes or offset + nbytes > used:
-        raise SlotError(f"The slot holds {nbytes} bytes for shape {list(shape)} of {dtype}.")
-    if count == 0:
-        return np.empty(shape, dtype)
-    return np.frombuffer(memory, dtype, count, offset).reshape(shape)
+    return np.ndarray(shape, dtype, memory, offset) if count else np.empty(shape, dtype)
 
 
 def encode_texts(parts: Sequence[Array]) -> bytes:
@@ -216,7 +171,7 @@ def decode_texts(data: bytes, count: int) -> tuple[Array, int]:
     """
     if 4 * count > len(data):  # so that a lie about the shape cannot take memory
         raise SlotError(f"{len(data)} bytes are too few for {count} texts")
-    texts = np.empty(count, _OBJECT)
+    texts = np.empty(count, TEXT)
     end = 0
     for index in range(count):
         begin = end + _LENGTH.size
