@@ -40,8 +40,5 @@ class Incident:
 
 def find_lanes(lanes: Iterable[Lane]) -> list[Lane]:
     """Give each lane once, in order."""
-    found: list[Lane] = []
-    for lane in lanes:
-        if not any(lane is known for known in found):
-            found.append(lane)
-    return found
+    found = {id(lane): lane for lane in lanes}  # by identity: lanes compare by value, and two steps of a rollout may have equal ones
+    return list(found.values())

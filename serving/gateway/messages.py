@@ -55,7 +55,7 @@ class Request:
         self.head = head
         self.body = body
         self.connection: Connection | None = None
-        self.params: Mapping[str, str] = NO_PARAMS  # from the route's pattern, decoded
+        self.params: Any = NO_PARAMS  # by name, from the route's pattern, decoded; or what the route prepares of the head
         self.response: Response | None = None
         # Called if the client goes before it has its answer, or (False) may have gone.
         self.on_disconnect: Callable[[bool], None] | None = None

@@ -2,18 +2,18 @@
 
 import ssl
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import lastgood
-from lastgood.errors import LastgoodError
 from lastgood.serving.gateway.errors import NothingUpError, OpenAddressError
 from lastgood.serving.gateway.feedback import read_feedback
 from lastgood.serving.gateway.http import Server
 from lastgood.serving.gateway.limits import HttpLimits
-from lastgood.serving.gateway.messages import Request, Respond, Response, json_response
+from lastgood.serving.gateway.messages import Head, Request, Respond, Response, json_response
 from lastgood.serving.gateway.reception import Reception, find_lanes
-from lastgood.serving.gateway.rest import infer, refuse
+from lastgood.serving.gateway.rest import Address, infer, read_address
 from lastgood.serving.gateway.router import Router
 from lastgood.settings import is_loopback
 
@@ -87,17 +87,15 @@ class DataPlane:
         for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             router.add("GET", path, self._describe)
             router.add("GET", f"{path}/ready", self._tell_ready)
-            router.add_callback("POST", f"{path}/infer", self._infer)
+            router.add_callback("POST", f"{path}/infer", self._infer, self._prepare)
         return router
 
+    def _prepare(self, head: Head, params: Mapping[str, str]) -> Address:
+        return read_address(head.headers, params, self._reception.label_traffic(head.headers.get(b"x-lastgood-traffic")))
+
     def _infer(self, request: Request, respond: Respond) -> None:
-        params = request.params
-        try:
-            lane = self._reception.deal(params["model"], params.get("version"))
-        except LastgoodError as exc:
-            respond(refuse(exc))
-            return
-        infer(self._reception, request, lane)
+        del respond
+        infer(self._reception, request, request.params)
 
     def _describe(self, request: Request) -> Response:
         model, version = request.params["model"], request.params.get("version")

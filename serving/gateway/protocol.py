@@ -16,6 +16,7 @@ from lastgood.serving.gateway.binary import read_tensor, split_body, write_tenso
 from lastgood.serving.gateway.elements import decode_elements
 from lastgood.serving.gateway.envelope import BinaryOutput, GivenInput, InferRequest, InferResponse, Output, read_flag, read_size
 from lastgood.serving.gateway.errors import BadRequestError
+from lastgood.serving.gateway.plain import PlainReader, PlainRequest
 from lastgood.serving.gateway.signature import Call, Signature, check_id, check_parameters, is_finite
 from lastgood.serving.replica.slots import Array
 
@@ -34,6 +35,8 @@ class Codec:
             joins: Whether requests may be joined along the first axis.
         """
         self.signature = Signature(model, number, content, joins=joins)
+        self._plain = PlainReader(content.inputs)
+        self._every_output: tuple[Sequence[int], frozenset[int]] = (self.signature.all_outputs, frozenset())
         self._model = model
         self._number = str(number)
 
@@ -51,15 +54,25 @@ class Codec:
         """
         if coding is not None:
             raise BadRequestError(f"The body has Content-Encoding {coding[:40].decode('latin-1')!r}; expected plain JSON.")
+        plain = self._plain.read(body) if head_bytes is None else None
+        if plain is not None:
+            request, whole = plain
+            self._check(request)
+            chosen, binary = self._choose_outputs(request) if request.outputs or request.parameters else self._every_output
+            return Call(request.id, whole, *self.signature.join(whole), chosen, binary)
         head, tail = split_body(body, head_bytes)
         message = envelope.decode(head)
-        if message.parameters:
-            check_parameters(message.parameters)
-        check_id(message.id)
+        self._check(message)
         given, finite = self._read_inputs(message, tail)
         inputs, key, rows = self.signature.arrange(given)
         chosen, binary = self._choose_outputs(message)
         return Call(message.id, inputs, key, rows, chosen, binary, finite)
+
+    def _check(self, message: InferRequest | PlainRequest[Any]) -> None:
+        if message.parameters:
+            check_parameters(message.parameters)
+        if message.id is not None:
+            check_id(message.id)
 
     def _read_inputs(self, message: InferRequest, tail: memoryview) -> tuple[dict[int, Array], bool]:
         """Give the inputs by position, and whether all of them are finite."""
@@ -85,7 +98,7 @@ class Codec:
             raise BadRequestError(f"{len(tail)} bytes follow the last input; expected none.")
         return arrays, finite
 
-    def _choose_outputs(self, message: InferRequest) -> tuple[Sequence[int], frozenset[int]]:
+    def _choose_outputs(self, message: InferRequest | PlainRequest[Any]) -> tuple[Sequence[int], frozenset[int]]:
         """Give the outputs that are wanted, and which of them in binary form: an output's own parameter wins over the request's."""
         always = message.parameters is not None and read_flag(message.parameters, "binary_data_output", "parameters") is True
         if not message.outputs:

@@ -143,9 +143,9 @@ class Reception:
         """Give metrics' label for the traffic that a client says it is."""
         return self._traffic.label(name)
 
-    def label_slice(self, model: str, name: bytes | None) -> str:
+    def label_slice(self, model: str, name: bytes) -> str:
         """Give the label for the part of a model's traffic that a client says its request belongs to."""
-        return "" if name is None else self._slices[model].label(name)
+        return self._slices[model].label(name)
 
     def admit(self, lane: Lane, traffic: str) -> Desk:
         """
@@ -155,16 +155,16 @@ class Reception:
             NothingUpError: It is to be tried again: too much waits, or nothing is up.
         """
         pool = lane.pool
-        key = (pool.model, pool.number)
-        known = self.pools.get(key)
-        if known is None:
-            raise NothingUpError(f"{pool.model}@{pool.number} is not up; try again.")
-        meter = known.meter.role(lane.role)
-        refusal = known.refusal()
+        desk: Desk | None = lane.desk
+        if desk is None:
+            if (pool.model, pool.number) not in self.pools:
+                raise NothingUpError(f"{pool.model}@{pool.number} is not up; try again.")
+            desk = lane.desk = self.find_desk(lane)
+        refusal = pool.refusal()
         if refusal is not None:
-            meter.count(traffic, "refused")
+            desk.meter.count(traffic, "refused")
             raise NothingUpError(refusal)
-        return Desk(self._codecs[key], meter)
+        return desk
 
     def make_id(self) -> str:
         """Give the next id for a request that has none."""

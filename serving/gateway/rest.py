@@ -1,19 +1,18 @@
 """Inference requests over REST: from a whole HTTP request to the queue, and the answer back into HTTP."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from lastgood.errors import LastgoodError
 from lastgood.serving.gateway.batcher import Answers, Reason
 from lastgood.serving.gateway.binary import BINARY, HEAD_BYTES
 from lastgood.serving.gateway.errors import BadRequestError
-from lastgood.serving.gateway.inference import Desk, Inference
+from lastgood.serving.gateway.inference import Inference
 from lastgood.serving.gateway.messages import JSON, Request, Response, error_response
 from lastgood.serving.gateway.protocol import Codec
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.route import Lane
 from lastgood.serving.gateway.router import find_status
-from lastgood.serving.gateway.signature import Call
 
 RETRY: Final = b"retry-after: 1\r\n"
 _STATUSES: Final[dict[Reason, int]] = {
@@ -28,63 +27,68 @@ _STATUSES: Final[dict[Reason, int]] = {
 }
 
 
+class Address(NamedTuple):
+    """What the head of an inference request says, which many requests share."""
+
+    model: str
+    version: str | None  # where the path names one
+    traffic: str
+    slice: bytes | None
+    coding: bytes | None
+    head_bytes: bytes | None
+
+
 class RestInference(Inference):
-    """A request that came over REST and is answered there."""
+    """A request that came over REST and is answered there; ``request`` is to be set at once."""
 
-    __slots__ = ("_request",)
-
-    def __init__(
-        self,
-        request: Request,
-        lane: Lane,
-        call: Call,
-        request_id: str,
-        desk: Desk,
-        find_desk: Callable[[Lane], Desk],
-        traffic: str,
-        slice_name: str = "",
-    ) -> None:
-        """Make a request that is ready to be queued, see `Inference`; ``request`` is what is to be answered."""
-        super().__init__(lane, call, request_id, desk, find_desk, traffic, slice_name)
-        self._request = request
+    __slots__ = ("request",)
+    request: Request
 
     def write(self, codec: Codec, outputs: Answers, start: int, stop: int) -> None:
         """Answer 200."""
         body, head_bytes = codec.encode(self.request_id, outputs, start, stop, self.call)
         origin = name_origin(self.runs_on)
         if head_bytes is None:
-            self._request.respond(Response(200, body, JSON, origin))
+            self.request.respond(Response(200, body, JSON, origin))
         else:
-            self._request.respond(Response(200, body, BINARY, b"%s%s: %d\r\n" % (origin, HEAD_BYTES, head_bytes)))
+            self.request.respond(Response(200, body, BINARY, b"%s%s: %d\r\n" % (origin, HEAD_BYTES, head_bytes)))
 
     def write_refusal(self, reason: Reason, text: str) -> None:
         """Answer with the reason's status, unless nobody is there."""
-        if reason == "disconnected" and self._request.connection is None:
+        if reason == "disconnected" and self.request.connection is None:
             return
         status = _STATUSES[reason]
-        self._request.respond(error_response(status, text, extra=name_origin(self.runs_on) + (RETRY if status == 503 else b"")))
+        self.request.respond(error_response(status, text, extra=name_origin(self.runs_on) + (RETRY if status == 503 else b"")))
 
 
-def infer(reception: Reception, request: Request, lane: Lane) -> None:
-    """Queue a request that was dealt to a lane, or refuse it."""
-    headers = request.headers
-    traffic = reception.label_traffic(headers.get(b"x-lastgood-traffic"))
+def read_address(headers: Mapping[bytes, bytes], params: Mapping[str, str], traffic: str) -> Address:
+    """Give what the head of an inference request says; ``traffic`` is metrics' label for it."""
+    get = headers.get
+    slice_name, coding, head_bytes = get(b"x-lastgood-slice"), get(b"content-encoding"), get(HEAD_BYTES)
+    return Address(params["model"], params.get("version"), traffic, slice_name, coding, head_bytes)
+
+
+def infer(reception: Reception, request: Request, address: Address) -> None:
+    """Queue a request, or refuse it."""
+    model, version, traffic, slice_name, coding, head_bytes = address
     try:
+        lane = reception.deal(model, version)
         desk = reception.admit(lane, traffic)
     except LastgoodError as exc:
         request.respond(refuse(exc))
         return
     codec = desk.codec
     try:
-        call = codec.decode(request.body, headers.get(b"content-encoding"), headers.get(HEAD_BYTES))
+        call = codec.decode(request.body, coding, head_bytes)
         nothing = codec.signature.answer_nothing() if call.rows == 0 else None
     except BadRequestError as exc:
         desk.meter.count(traffic, "bad_request")
         request.respond(error_response(400, str(exc)))
         return
     request_id = call.id if call.id is not None else reception.make_id()
-    part = reception.label_slice(lane.pool.model, headers.get(b"x-lastgood-slice"))
-    inference = RestInference(request, lane, call, request_id, desk, reception.find_desk, traffic, part)
+    part = "" if slice_name is None else reception.label_slice(model, slice_name)
+    inference = RestInference(lane, call, request_id, desk, reception.find_desk, traffic, part)
+    inference.request = request
     if nothing is not None:
         inference.answer(nothing, 0, 0)
         return

@@ -60,6 +60,10 @@ class Pool(Protocol):
         """Requests that wait for a replica."""
         ...
 
+    def refusal(self) -> str | None:
+        """Say why no further request is taken now, None if one is."""
+        ...
+
     def submit(self, pending: Any) -> None:
         """Queue one request; its answer or its error comes by callback."""
         ...
@@ -101,6 +105,7 @@ class Lane:
     rollout: str = ""  # whose step this is, "" without one
     step: int = 0
     copies_to: "Lane | None" = None  # a shadow that gets a copy of each request of this lane
+    desk: Any = None  # what the reception keeps here: who writes and counts this lane's answers
 
 
 @dataclass(slots=True)

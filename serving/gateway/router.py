@@ -23,6 +23,8 @@ from lastgood.serving.gateway.messages import NO_PARAMS, Handler, Head, Request,
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
+Prepare = Callable[[Head, Mapping[str, str]], Any]
+Methods = dict[str, tuple[Handler, Prepare | None]]
 
 # The most special class first.
 STATUSES: Final[tuple[tuple[type[LastgoodError], int], ...]] = (
@@ -52,8 +54,8 @@ class Router:
             token: What callers must send as ``Authorization: Bearer …``; None lets everybody in.
             open_paths: Paths that need none, for health checks.
         """
-        self._exact: dict[str, dict[str, Handler]] = {}
-        self._patterns: dict[int, list[tuple[tuple[str, ...], dict[str, Handler]]]] = {}  # by number of segments
+        self._exact: dict[str, Methods] = {}
+        self._patterns: dict[int, list[tuple[tuple[str, ...], Methods]]] = {}  # by number of segments
         self._token = None if token is None else token.encode()
         self._open = frozenset(open_paths)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,41 +74,52 @@ class Router:
         else:
             self.add_callback(method, pattern, _wrap(cast("Callable[[Request], Response]", endpoint)))
 
-    def add_callback(self, method: str, pattern: str, handler: Handler) -> None:
-        """Let ``handler(request, respond)`` answer, now or later."""
+    def add_callback(self, method: str, pattern: str, handler: Handler, prepare: Prepare | None = None) -> None:
+        """
+        Let ``handler(request, respond)`` answer, now or later.
+
+        Args:
+            method: "GET" answers HEAD too.
+            pattern: Path whose ``{name}`` segments become ``request.params``.
+            handler: Who answers.
+            prepare: Gives what is found in ``request.params`` instead, from the head and the segments: once for all requests that have
+                the same head.
+        """
+        found = (handler, prepare)
         if "{" not in pattern:
-            self._exact.setdefault(pattern, {})[method] = handler
+            self._exact.setdefault(pattern, {})[method] = found
             return
         segments = tuple(pattern.split("/"))
         for known, methods in self._patterns.setdefault(len(segments), []):
             if known == segments:
-                methods[method] = handler
+                methods[method] = found
                 return
-        self._patterns[len(segments)].append((segments, {method: handler}))
+        self._patterns[len(segments)].append((segments, {method: found}))
 
     def __call__(self, request: Request, respond: Respond) -> None:
         """Find who answers a request, and let them; what follows from its head is found once for all requests that have the same."""
         head = request.head
-        found: tuple[Handler, Mapping[str, str]] | None = head.known
+        found: tuple[Handler, Any] | None = head.known
         if found is None:
             found = head.known = self._find(head)
         request.params = found[1]
         found[0](request, respond)
 
-    def _find(self, head: Head) -> tuple[Handler, Mapping[str, str]]:
+    def _find(self, head: Head) -> tuple[Handler, Any]:
         if self._token is not None and head.path not in self._open and not is_bearer(head.headers.get(b"authorization"), self._token):
             return _answer(401, "A bearer token is needed: Authorization: Bearer TOKEN.", b"www-authenticate: Bearer\r\n"), NO_PARAMS
         methods, params = self._match(head.path)
         if methods is None:
             return _answer(404, f"There is nothing at {head.path[:200]!r}."), NO_PARAMS
-        handler = methods.get("GET" if head.method == "HEAD" else head.method)
-        if handler is None:
+        found = methods.get("GET" if head.method == "HEAD" else head.method)
+        if found is None:
             allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
             message = f"{head.method} is not known for {head.path[:200]!r}; expected {allowed}."
             return _answer(405, message, b"allow: %s\r\n" % allowed.encode()), NO_PARAMS
-        return handler, params
+        handler, prepare = found
+        return handler, params if prepare is None else prepare(head, params)
 
-    def _match(self, path: str) -> tuple[dict[str, Handler] | None, Mapping[str, str]]:
+    def _match(self, path: str) -> tuple[Methods | None, Mapping[str, str]]:
         methods = self._exact.get(path)
         if methods is not None:
             return methods, NO_PARAMS

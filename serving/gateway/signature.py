@@ -1,8 +1,7 @@
 """What a version takes and gives, whatever protocol a request comes by: names, datatypes, shapes, and what may be joined."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -16,8 +15,7 @@ ID_LIMIT: Final = 256
 _STATEFUL = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A decoded request: inputs in the content's order, what may be joined with it, and which outputs it wants by position."""
 
     id: str | None
@@ -88,15 +86,26 @@ class Signature:
             missing = next(spec.name for position, spec in enumerate(self.inputs) if position not in given)
             raise BadRequestError(f"inputs lacks {missing!r}; {self.title} takes {_list(self.inputs)}.")
         whole = tuple(given[position] for position in range(len(self.inputs)))
+        return whole, *self.join(whole)
+
+    def join(self, whole: tuple[Array, ...]) -> tuple[Key | None, int]:
+        """
+        Say what inputs may be joined with, and how many rows they have.
+
+        Raises:
+            BadRequestError: They differ in their rows.
+        """
         if not self._joins:
-            return whole, None, 1
+            return None, 1
         rows = whole[0].shape[0]
+        if len(whole) == 1:
+            return () if self._one_key else (whole[0].shape[1:],), rows
         for spec, array in zip(self.inputs, whole, strict=True):
             if array.shape[0] != rows:
                 raise BadRequestError(
                     f"Input {spec.name!r} has {array.shape[0]} rows, {self.inputs[0].name!r} has {rows}; expected the same in each."
                 )
-        return whole, () if self._one_key else tuple(array.shape[1:] for array in whole), rows
+        return () if self._one_key else tuple(array.shape[1:] for array in whole), rows
 
     def find_outputs(self, names: Sequence[str]) -> list[int]:
         """
@@ -128,14 +137,14 @@ class Signature:
         return Outputs(arrays, 0, joined=True)
 
 
-def check_id(request_id: str | None) -> None:
+def check_id(request_id: str) -> None:
     """
     Refuse an id that is too long to be kept.
 
     Raises:
         BadRequestError: It is.
     """
-    if request_id is not None and len(request_id) > ID_LIMIT:
+    if len(request_id) > ID_LIMIT:
         raise BadRequestError(f"id has {len(request_id)} characters; {ID_LIMIT} are allowed.")
 
 
