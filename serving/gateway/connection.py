@@ -113,6 +113,8 @@ class Connection(asyncio.Protocol):
                     self._wait()
                     break
                 self._take(request)
+                if not (self._reader.pending or self._eof or self._server.draining):
+                    break
         except Refusal as exc:
             self._refuse(exc)
         finally:

@@ -90,7 +90,12 @@ class PlainReader:
 
 
 def _fits(shape: list[int], wanted: list[int]) -> bool:
-    return len(shape) == len(wanted) and all(size == own or (own < 0 < size) for size, own in zip(shape, wanted, strict=True))
+    if len(shape) != len(wanted):
+        return False
+    for size, own in zip(shape, wanted, strict=True):  # noqa: SIM110 - for each request, and a generator costs three times as much
+        if size != own and not own < 0 < size:
+            return False
+    return True
 
 
 @lru_cache(maxsize=8)
