@@ -16,6 +16,7 @@ from typing import Final
 
 from lastgood.serving.backends.connected import ConnectedReplica
 from lastgood.serving.backends.replica import Launch, Need, Owner, ReplicaFailedError
+from lastgood.serving.replica.memory import OUT_OF_MEMORY_STATUS
 
 # -P: the folder the gateway runs in must not shadow what the replica imports.
 PROGRAM: Final = (sys.executable, "-P", "-m", "lastgood.serving.replica")
@@ -54,7 +55,7 @@ class ReplicaProcess(ConnectedReplica):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
-                self._converse(ours, str(self._launch.folder.resolve()))
+                self._converse(ours, str(self._launch.folder.resolve()), self._launch.memory_bytes)
                 self._popen = subprocess.Popen(  # noqa: ASYNC220  # nothing is waited for
                     [*(self._launch.program or PROGRAM), str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
@@ -64,7 +65,7 @@ class ReplicaProcess(ConnectedReplica):
                 )
             except OSError as exc:
                 self._hang_up()
-                self._close_slots()
+                self._close_memory()
                 self._exited.set()
                 raise ReplicaFailedError(f"The replica of {self.name} cannot be started: {exc}.") from exc
         self._pidfd = os.pidfd_open(self._popen.pid)
@@ -94,7 +95,11 @@ class ReplicaProcess(ConnectedReplica):
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._pidfd = -1
-        self._finish(describe_status(self._popen.wait()), _HINT)  # it has ended: this does not wait
+        status = self._popen.wait()  # it has ended: this does not wait
+        how = describe_status(status)
+        if status == OUT_OF_MEMORY_STATUS and self._launch.memory_bytes is not None:
+            how = f"used up its {self._launch.memory_bytes} bytes of memory and ended; memory_bytes in [serving] sets the limit"
+        self._finish(how, _HINT)
 
 
 def describe_status(status: int) -> str:
