@@ -21,4 +21,4 @@ def make_backend(settings: Settings) -> Backend:
             from lastgood.runtime import choose_providers  # 0.1 s and 30 MB, which most gateways need not spend
 
             choose_providers(providers)
-    return ProcessBackend()
+    return ProcessBackend(spare=settings.serving.spare)

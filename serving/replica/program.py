@@ -12,6 +12,7 @@ again to the next one, with the bytes it verified when it loaded them.
 import contextlib
 import json
 import os
+import select
 import socket
 import sys
 import tempfile
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from lastgood.serving.replica.model import Model
     from lastgood.serving.replica.package import Package
 
+SPARE_NICENESS = 10
 _MAX_FDS = 64
 _USAGE = """usage: python -m lastgood.serving.replica FD
        python -m lastgood.serving.replica --connect PATH
@@ -61,12 +63,32 @@ def main(make_model: "Callable[[Package], Model] | None" = None, argv: list[str]
     match sys.argv[1:] if argv is None else argv:
         case [descriptor] if descriptor.isdecimal():
             with socket.socket(fileno=int(descriptor)) as connection:
+                if not select.select([connection], [], [], 0)[0]:
+                    _import_ahead()
                 return _talk(connection, make_model, None)[0] or 0
         case ["--connect", path]:
             return _serve_callers(path, make_model)
         case _:
             sys.stderr.write(_USAGE)
             return 2
+
+
+def _import_ahead() -> None:
+    """Import what serving needs, at low priority: nobody wants anything of this process yet."""
+
+    def load() -> None:
+        _lower_priority(SPARE_NICENESS)
+        from lastgood.serving.replica import model, package, serve  # noqa: F401
+
+    thread = threading.Thread(target=load, name="import")
+    thread.start()
+    thread.join()
+
+
+def _lower_priority(niceness: int) -> None:
+    """Set the calling thread's niceness, but never to less than it has: that takes a permission."""
+    own = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, own, max(os.getpriority(os.PRIO_PROCESS, own), niceness))
 
 
 def _serve_callers(path: str, make_model: "Callable[[Package], Model] | None") -> int:
@@ -138,9 +160,7 @@ class _Preparation(threading.Thread):
         self.exit_code = 1
 
     def run(self) -> None:
-        own = threading.get_native_id()
-        # Never upwards: that takes a permission, where the gateway itself was started at low priority.
-        os.setpriority(os.PRIO_PROCESS, own, max(os.getpriority(os.PRIO_PROCESS, own), self._start["niceness"]))
+        _lower_priority(self._start["niceness"])
         try:
             self._prepare()
         except LastgoodError as exc:

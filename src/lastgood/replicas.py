@@ -54,12 +54,15 @@ class ReplicaSettings(BaseModel):
 class ServingSettings(ReplicaSettings):
     """The ``[serving]`` table: what holds for every model, and the models that differ."""
 
+    spare: bool = Field(
+        default=True, description="keep one process with its imports done, to become a replica at once where one died; takes 25 MB"
+    )
     models: dict[str, ReplicaSettings] = Field(default_factory=dict, description="by model; what one does not set is as above")
 
     def of(self, model: str) -> ReplicaSettings:
         """Give one model's settings."""
         own = self.models.get(model, ReplicaSettings())
-        common = self.model_dump(exclude={"models"})
+        common = self.model_dump(exclude={"spare", "models"})
         return ReplicaSettings(**{**common, **own.model_dump(exclude_unset=True)})
 
     def list_providers(self) -> Iterator[tuple[Provider, ...]]:
