@@ -35,7 +35,7 @@ async def until_true(condition: Callable[[], bool], what: str, seconds: float = 
     """Wait for something in another process that nobody announces; fails when it does not come."""
     try:
         async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110  # the state of a process has no event
+            while not condition():  # the state of a process has no event
                 await asyncio.sleep(0.001)
     except TimeoutError:
         raise SystemExit(f"{what}: not within {seconds} s") from None

@@ -96,6 +96,10 @@ class Crew:
         if self.closed:
             await replica.stop(self._limits.stop_seconds)
             return
+        if not replica.ready:
+            # It was ready and ended before anybody here heard of it, so that its end found no worker to replace.
+            await replica.stop(self._limits.stop_seconds)
+            raise ReplicaFailedError(f"The replica of {self._launch.name} ended as soon as it was ready.")
         self._workers.append(Worker(replica, self._limits.hang_seconds))
         self._failed_respawns = 0
         self._on_ready()

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from lastgood.runtime import name_provider, open_session, read_signature
+from lastgood.serving.replica import memory
 from lastgood.serving.replica.errors import GoldenMismatchError, SignatureMismatchError
 from lastgood.serving.replica.package import Package
 from lastgood.serving.replica.slots import Array
@@ -110,7 +111,9 @@ def _warm_up(model: Model, feeds: Mapping[str, Array]) -> str:
     for _ in range(WARM_UP_CALLS):
         try:
             model.run(feeds)
-        except Exception as exc:  # noqa: BLE001  # ONNX Runtime's errors share no public base class
+        except Exception as exc:  # ONNX Runtime's errors share no public base class
+            if memory.is_limited() and memory.ran_out(exc):
+                raise  # as every batch would be
             # Only made-up inputs get here with an error, and a sound model may refuse those: no verdict.
             return f"Warm-up stopped, the model refuses made-up inputs: {exc}."
     return f"Warmed up with {WARM_UP_CALLS} calls in {time.perf_counter() - start:.3f} s."
