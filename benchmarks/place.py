@@ -175,14 +175,15 @@ class Load:
     by_version: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)  # seconds
+    good: list[tuple[float, float]] = field(default_factory=list)  # loop times at which a good answer's request was sent, and it came
 
-    def check(self, status: int, headers: Mapping[str, str], body: bytes, x: float, seconds: float) -> None:
-        """Compare one answer."""
+    def check(self, status: int, headers: Mapping[str, str], body: bytes, x: float, seconds: float) -> bool:
+        """Compare one answer; say whether it is good."""
         self.latencies.append(seconds)
         self.statuses[str(status)] += 1
         if status != 200:
             self.failed += 1
-            return
+            return False
         answer = json.loads(body)
         (y,) = answer["outputs"][0]["data"]
         factor = y / x
@@ -192,6 +193,9 @@ class Load:
             self.wrong += 1
         elif str(round(factor)) != named or headers.get("x-lastgood-version") != named:
             self.misattributed += 1
+        else:
+            return True
+        return False
 
     def summary(self) -> dict[str, Any]:
         """Give the counts as JSON values."""
@@ -236,7 +240,9 @@ async def _ask(port: int, load: Load, numbers: Iterator[int], stop: asyncio.Even
                 return
             reader, writer = connection
             continue
-        load.check(status, headers, body, x, loop.time() - began)
+        ended = loop.time()
+        if load.check(status, headers, body, x, ended - began):
+            load.good.append((began, ended))
         due = max(due + pause, loop.time())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), max(0.0, due - loop.time()))

@@ -29,6 +29,12 @@ COMPUTE_SECONDS = Metric("lastgood_compute_seconds", "histogram", "In the replic
 BATCH_ROWS = Metric("lastgood_batch_rows", "histogram", "Rows in a batch.", _ROLE)
 QUEUE_DEPTH = Metric("lastgood_queue_depth", "gauge", "Requests that wait for a replica.", _VERSION)
 REPLICA_READY = Metric("lastgood_replica_ready", "gauge", "Whether a replica verified, warmed up and gave the golden answers.", _VERSION)
+REPLICA_INFO = Metric(
+    "lastgood_replica_info",
+    "gauge",
+    "1, with how a version's replicas run: how many are asked for, threads of each, execution provider in use.",
+    (*_VERSION, "replicas", "threads", "provider"),
+)
 REPLICA_DEATHS = Metric("lastgood_replica_deaths_total", "counter", "Replicas that died without being told to.", _VERSION)
 
 ROUTE_SHARE = Metric("lastgood_route_share_ratio", "gauge", "Part of the model's requests a version gets.", _ROLE)
@@ -78,6 +84,7 @@ METRICS: tuple[Metric, ...] = (
     BATCH_ROWS,
     QUEUE_DEPTH,
     REPLICA_READY,
+    REPLICA_INFO,
     REPLICA_DEATHS,
     ROUTE_SHARE,
     ROUTE_SINCE,

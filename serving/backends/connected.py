@@ -14,8 +14,10 @@ from typing import Final
 
 from lastgood.serving.backends.replica import Launch, Owner, ReplicaFailedError
 from lastgood.serving.replica import notices
+from lastgood.serving.replica.heart import make_heart, read_beats
 from lastgood.serving.replica.slots import Slot
 
+_PREPARING_NICENESS: Final = 10  # while others answer for the version, or for the model
 _LAST_SECONDS: Final = 0.5  # between the end of a replica's connection and its own
 
 
@@ -29,6 +31,7 @@ class ConnectedReplica(ABC):
         self.ready = False  # verified, proven, and not known to be broken
         self.ready_at = 0.0  # loop time
         self.report = ""
+        self.provider = ""
         self.adopted = False  # taken over from an earlier gateway, not started
         self._launch = launch
         self._owner = owner
@@ -36,6 +39,7 @@ class ConnectedReplica(ABC):
         self._readiness: asyncio.Future[None] = self._loop.create_future()
         self._exited = asyncio.Event()
         self._socket: socket.socket | None = None
+        self._heart = -1
         self._stopping = False
         self._cause: str | None = None  # why it was killed, where that was our doing
 
@@ -85,34 +89,48 @@ class ConnectedReplica(ABC):
             await self._abort()
             raise
 
-    def _converse(self, connection: socket.socket, folder: str) -> None:
+    def _converse(self, connection: socket.socket, folder: str, memory_bytes: int | None) -> None:
         """
         Make the slots, send START, and read from now on.
 
         Args:
             connection: A connected SEQPACKET socket; it belongs to this object from now on.
             folder: Where the other side finds the version's files.
+            memory_bytes: What it is to limit itself to.
 
         Raises:
             OSError: There is no memory or descriptor left, or nobody at the other end.
         """
+        launch = self._launch
+        start = {
+            "digest": launch.digest,
+            "folder": folder,
+            "threads": launch.threads,
+            "providers": launch.providers,
+            "memory_bytes": memory_bytes,
+            "niceness": 0 if launch.urgent else _PREPARING_NICENESS,
+        }
         content = os.memfd_create("lastgood-content", os.MFD_CLOEXEC)
         try:
-            os.write(content, self._launch.content)
-            for _ in range(self._launch.slots):
-                self.slots.append(Slot.create(self._launch.slot_bytes))
-            start = {"digest": self._launch.digest, "folder": folder}
-            fds = [content, *(slot.fd for slot in self.slots)]
+            os.write(content, launch.content)
+            self._heart = make_heart()
+            for _ in range(launch.slots):
+                self.slots.append(Slot.create(launch.slot_bytes))
+            fds = [content, self._heart, *(slot.fd for slot in self.slots)]
             socket.send_fds(connection, [bytes([notices.START]) + json.dumps(start).encode()], fds)
         except OSError:
             connection.close()
-            self._close_slots()
+            self._close_memory()
             raise
         finally:
             os.close(content)
         self._socket = connection
         connection.setblocking(False)
         self._loop.add_reader(connection.fileno(), self._read)
+
+    def beats(self) -> int | None:
+        """Give how often its heart has beaten; None where nobody can tell."""
+        return read_beats(self._heart) if self._heart >= 0 else None
 
     def run(self, slot: int, number: int, used: int) -> None:
         """Hand a slot over; a replica that cannot be told is killed, and `Owner.on_exit` follows."""
@@ -163,7 +181,7 @@ class ConnectedReplica(ABC):
                 return
             try:
                 self._take(message)
-            except (struct.error, ValueError) as exc:
+            except (struct.error, ValueError, LookupError, TypeError) as exc:
                 self.kill(f"sent a message that is none ({exc})")
 
     def _take(self, message: bytes) -> None:
@@ -175,7 +193,8 @@ class ConnectedReplica(ABC):
             _, number, text = notices.unpack_failed(message)
             self._owner.on_failed(self, number, text)
         elif kind == notices.READY and not self._readiness.done():
-            self.report = message[1:].decode("utf-8", "replace")
+            said = json.loads(message[1:])
+            self.report, self.provider = str(said["report"]), str(said["provider"])
             self.ready = True
             self.ready_at = self._loop.time()
             self._readiness.set_result(None)
@@ -213,8 +232,11 @@ class ConnectedReplica(ABC):
             self._readiness.exception()  # seen, also where nobody waits any more
         if was_ready and not self._stopping:
             self._owner.on_exit(self, why)
-        self._close_slots()
+        self._close_memory()
 
-    def _close_slots(self) -> None:
+    def _close_memory(self) -> None:
         for slot in self.slots:
             slot.close()
+        if self._heart >= 0:
+            os.close(self._heart)
+            self._heart = -1

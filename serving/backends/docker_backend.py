@@ -33,7 +33,7 @@ T = TypeVar("T")
 PROGRAM: Final = ("python", "-P", "-m", "lastgood.serving.replica")
 SOCKET_FOLDER: Final = "/run/lastgood"
 _ACCOUNT: Final = 65532  # where the gateway is root; the image's own
-_TRANSPORT: Final = 1  # changes with what gateway and replica say to each other
+_TRANSPORT: Final = 2  # changes with what gateway and replica say to each other
 _OWN: Final = "lastgood.gateway"
 
 
@@ -145,7 +145,8 @@ class DockerBackend:
                 "lastgood.recipe": self._recipe(launch),
                 "lastgood.berth": berth.token,
             }
-            return self._engine.run(f"lastgood-{launch.model}-{launch.number}-{berth.token}", command, self._account, labels, mounts)
+            name = f"lastgood-{launch.model}-{launch.number}-{berth.token}"
+            return self._engine.run(name, command, self._account, labels, mounts, self._memory_of(launch))
 
         berth.container = await self._call(start)
 
@@ -185,8 +186,13 @@ class DockerBackend:
 
     def _recipe(self, launch: Launch) -> str:
         """Name everything but the version that makes one container differ from another."""
-        parts = [_TRANSPORT, self._image, self._settings.model_dump(), list(launch.program or PROGRAM), self._mounts, self._account]
+        place = [self._image, self._settings.model_dump(), self._mounts, self._account]
+        own = [list(launch.program or PROGRAM), launch.threads, launch.providers, self._memory_of(launch)]
+        parts = [_TRANSPORT, place, own]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _memory_of(self, launch: Launch) -> int:
+        return launch.memory_bytes or self._settings.memory_bytes
 
     def _sweep(self) -> None:
         """Remove own containers that nobody holds: the engine was away when they were to be removed."""

@@ -94,7 +94,9 @@ class Engine:
         with self._asking("show an image"):
             return str(self._docker.images.get(self._settings.image).id)
 
-    def run(self, name: str, command: list[str], account: str, labels: Mapping[str, str], mounts: Mapping[str, str]) -> str:
+    def run(
+        self, name: str, command: list[str], account: str, labels: Mapping[str, str], mounts: Mapping[str, str], memory_bytes: int
+    ) -> str:
         """
         Start a container that can do nothing but compute, and give its id.
 
@@ -104,6 +106,7 @@ class Engine:
             account: UID:GID it runs as.
             labels: By which it is found again.
             mounts: Folders of the host by their path inside; none can be written.
+            memory_bytes: What it may use; no swap.
 
         Raises:
             EngineError: It was not started, and there is none.
@@ -119,14 +122,14 @@ class Engine:
                 labels=dict(labels),
                 user=account,
                 mounts=[docker.types.Mount(inside, outside, "bind", read_only=True) for inside, outside in mounts.items()],
-                tmpfs={"/tmp": f"rw,noexec,nosuid,nodev,size={limits.memory_bytes}"},  # noqa: S108  # the container's own
+                tmpfs={"/tmp": f"rw,noexec,nosuid,nodev,size={memory_bytes}"},  # noqa: S108  # the container's own
                 read_only=True,
                 network_mode="none",
                 ipc_mode="none",
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges:true"],
-                mem_limit=limits.memory_bytes,
-                memswap_limit=limits.memory_bytes,  # the sum of both: no swap
+                mem_limit=memory_bytes,
+                memswap_limit=memory_bytes,  # the sum of both: no swap
                 nano_cpus=int(limits.cpus * 1e9),
                 pids_limit=limits.pids,
                 init=True,  # the first process of a container ignores signals it did not ask for, SIGKILL of its own included
@@ -176,10 +179,11 @@ class Engine:
                         client.kill(container)
                     state = self._await_end(container, _ANSWER_SECONDS)
                 tail = client.logs(container, tail=_TAIL_LINES)
+                memory_bytes = client.inspect_container(container)["HostConfig"]["Memory"]
                 client.remove_container(container, force=True, v=True)
             except docker.errors.NotFound:
                 return Ending("ended, and somebody else removed its container")
-        how = self._describe(state) if alone else "closed its connection and went on running"
+        how = _describe(state, memory_bytes) if alone else "closed its connection and went on running"
         return Ending(how, " | ".join(_clean(tail).splitlines())[-_TAIL_CHARACTERS:])
 
     def _await_end(self, container: str, seconds: float) -> Mapping[str, Any]:
@@ -198,15 +202,6 @@ class Engine:
 
         with self._asking("remove a container"), contextlib.suppress(docker.errors.NotFound):
             self._docker.api.remove_container(container, force=True, v=True)
-
-    def _describe(self, state: Mapping[str, Any]) -> str:
-        code = int(state["ExitCode"])
-        if state["OOMKilled"]:
-            limit = self._settings.memory_bytes
-            return f"used up its {limit} bytes of memory and was killed (status {code}); docker.memory_bytes sets the limit"
-        if state["Error"]:
-            return f"ended with status {code}: {state['Error']}"
-        return describe_status(128 - code if code > 128 else code)
 
     @property
     def _docker(self) -> "DockerClient":
@@ -240,6 +235,15 @@ class Engine:
             raise EngineError(f"The Docker engine at {url} did not {what} within {_ANSWER_SECONDS} s.") from exc
         except (docker.errors.DockerException, requests.exceptions.ConnectionError, OSError) as exc:
             raise EngineError(f"The Docker engine at {url} does not answer: is it running, and may this account use it?") from exc
+
+
+def _describe(state: Mapping[str, Any], memory_bytes: int) -> str:
+    code = int(state["ExitCode"])
+    if state["OOMKilled"]:
+        return f"used up its {memory_bytes} bytes of memory and was killed (status {code}); docker.memory_bytes sets the limit"
+    if state["Error"]:
+        return f"ended with status {code}: {state['Error']}"
+    return describe_status(128 - code if code > 128 else code)
 
 
 def _clean(data: bytes) -> str:

@@ -62,7 +62,7 @@ class DockerReplica(ConnectedReplica):
                 connection, self._pid = await self._await_call(listener)
             finally:
                 listener.close()
-            self._converse(connection, VERSION_FOLDER)
+            self._converse(connection, VERSION_FOLDER, None)  # the engine limits what it may use
         except (EngineError, OSError) as exc:
             self._stopping = True
             self._bury(0)

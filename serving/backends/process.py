@@ -6,9 +6,9 @@ nothing waits in a thread.
 """
 
 import asyncio
+import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Collection
@@ -16,7 +16,10 @@ from typing import Final
 
 from lastgood.serving.backends.connected import ConnectedReplica
 from lastgood.serving.backends.replica import Launch, Need, Owner, ReplicaFailedError
+from lastgood.serving.backends.spare import Child, Spare
+from lastgood.serving.replica.memory import OUT_OF_MEMORY_STATUS
 
+log = logging.getLogger(__name__)
 # -P: the folder the gateway runs in must not shadow what the replica imports.
 PROGRAM: Final = (sys.executable, "-P", "-m", "lastgood.serving.replica")
 _HINT: Final = "its standard error says more"
@@ -25,23 +28,35 @@ _HINT: Final = "its standard error says more"
 class ProcessBackend:
     """Children of the gateway: they end with it, so that nothing of an earlier one is ever found."""
 
+    def __init__(self, *, spare: bool = False) -> None:
+        """
+        Prepare; nothing runs yet.
+
+        Args:
+            spare: Whether to keep one process ready to become a replica; `close` ends it.
+        """
+        self._spare = Spare(keep=spare)
+
     async def open(self, needed: Collection[Need]) -> None:
         """Do nothing: there is nothing to get ready."""
 
     def make(self, launch: Launch, owner: Owner) -> "ReplicaProcess":
         """Prepare a replica; nothing runs yet."""
-        return ReplicaProcess(launch, owner)
+        return ReplicaProcess(launch, owner, self._spare)
 
     async def close(self) -> None:
-        """Do nothing: each replica was stopped by whoever started it."""
+        """End the spare; each replica was stopped by whoever started it."""
+        self._spare.close()
 
 
 class ReplicaProcess(ConnectedReplica):
     """One child process; start it once."""
 
-    def __init__(self, launch: Launch, owner: Owner) -> None:
+    def __init__(self, launch: Launch, owner: Owner, spare: Spare) -> None:
         """Prepare; nothing runs yet."""
         super().__init__(launch, owner)
+        self._program = launch.program or PROGRAM
+        self._spare = spare
         self._popen: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
 
@@ -51,24 +66,26 @@ class ReplicaProcess(ConnectedReplica):
         return self._popen.pid if self._popen else None
 
     async def _begin(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                self._converse(ours, str(self._launch.folder.resolve()))
-                self._popen = subprocess.Popen(  # noqa: ASYNC220  # nothing is waited for
-                    [*(self._launch.program or PROGRAM), str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,  # Ctrl-C at a terminal is for the gateway, which drains first
-                )
-            except OSError as exc:
-                self._hang_up()
-                self._close_slots()
-                self._exited.set()
-                raise ReplicaFailedError(f"The replica of {self.name} cannot be started: {exc}.") from exc
+        child: Child | None = None
+        try:
+            child = self._spare.take(self._program) or Child.start(self._program)
+            self._converse(child.connection, str(self._launch.folder.resolve()), self._launch.memory_bytes)
+        except OSError as exc:
+            if child is not None:
+                child.end()
+            self._exited.set()
+            raise ReplicaFailedError(f"The replica of {self.name} cannot be started: {exc}.") from exc
+        self._popen = child.popen
         self._pidfd = os.pidfd_open(self._popen.pid)
         self._loop.add_reader(self._pidfd, self._reap)
+
+    async def start(self, timeout_seconds: float) -> None:
+        """Start it, wait until it is ready, and have another process in reserve from then on."""
+        await super().start(timeout_seconds)
+        try:
+            self._spare.refill(self._program)
+        except OSError as exc:
+            log.warning("no process can be kept in reserve: %s", exc)
 
     async def _ask_to_end(self, grace_seconds: float) -> None:
         if self._popen is None:
@@ -94,7 +111,11 @@ class ReplicaProcess(ConnectedReplica):
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._pidfd = -1
-        self._finish(describe_status(self._popen.wait()), _HINT)  # it has ended: this does not wait
+        status = self._popen.wait()  # it has ended: this does not wait
+        how = describe_status(status)
+        if status == OUT_OF_MEMORY_STATUS and self._launch.memory_bytes is not None:
+            how = f"used up its {self._launch.memory_bytes} bytes of memory and ended; memory_bytes in [serving] sets the limit"
+        self._finish(how, _HINT)
 
 
 def describe_status(status: int) -> str:

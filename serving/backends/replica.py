@@ -33,6 +33,10 @@ class Launch:
     generation: int = 0  # of the route table when it is started
     slots: int = 2
     slot_bytes: int = SLOT_BYTES
+    threads: int = 1
+    providers: tuple[str, ...] = ("cpu",)
+    memory_bytes: int | None = None  # None: no limit, or the place's own
+    urgent: bool = False  # nothing else answers for the version: getting ready goes before sparing others
 
     @property
     def name(self) -> str:
@@ -73,6 +77,7 @@ class Replica(Protocol):
     ready: bool  # verified, proven, and not known to be broken
     ready_at: float  # loop time
     report: str  # what was proven, a sentence
+    provider: str  # short name of the execution provider in use, "" before it is ready
     adopted: bool  # taken over from an earlier gateway, not started
 
     @property
@@ -92,6 +97,10 @@ class Replica(Protocol):
         Raises:
             ReplicaFailedError: It refused, died, or was not ready in time; nothing of it is left.
         """
+        ...
+
+    def beats(self) -> int | None:
+        """Give how often its heart has beaten; None where nobody can tell."""
         ...
 
     def run(self, slot: int, number: int, used: int) -> None:

@@ -66,6 +66,7 @@ class Conductor:
             folder / "versions",
             backend=make_backend(settings),
             program=program,
+            serving=settings.serving,
             generation=self.book.generation,
             on_batch=self.observation.feed.show,
         )

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from lastgood.serving.backends.replica import Backend, Launch, Owner, Replica, ReplicaFailedError
 from lastgood.serving.gateway.limits import PoolLimits
+from lastgood.serving.gateway.pulse import LOOK_SECONDS
 from lastgood.serving.gateway.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class Crew:
         self._on_ready = on_ready
         self._workers: list[Worker] = []
         self._respawns: set[asyncio.Task[None]] = set()
+        self._watch: asyncio.TimerHandle | None = None  # while batches are being computed
         self._deaths_in_row = 0
         self._failed_respawns = 0
 
@@ -80,8 +83,9 @@ class Crew:
             await self._stop_workers()
             raise errors[0]
 
-    async def _spawn(self) -> None:
-        replica = self._backend.make(self._launch, self._owner)
+    async def _spawn(self, *, urgent: bool = False) -> None:
+        launch = replace(self._launch, urgent=urgent)
+        replica = self._backend.make(launch, self._owner)
         try:
             await replica.start(self._limits.start_seconds)
         except ReplicaFailedError as exc:
@@ -89,19 +93,26 @@ class Crew:
                 raise
             # What went wrong with one that an earlier gateway left says nothing about the version.
             log.warning("%s", exc)
-            replica = self._backend.make(self._launch, self._owner)
+            replica = self._backend.make(launch, self._owner)
             await replica.start(self._limits.start_seconds)
         log.info("%s is ready: %s", self._launch.name, replica.report)
         if self.closed:
             await replica.stop(self._limits.stop_seconds)
             return
-        self._workers.append(Worker(replica))
+        if not replica.ready:
+            # It was ready and ended before anybody here heard of it, so that its end found no worker to replace.
+            await replica.stop(self._limits.stop_seconds)
+            raise ReplicaFailedError(f"The replica of {self._launch.name} ended as soon as it was ready.")
+        self._workers.append(Worker(replica, self._limits.hang_seconds))
         self._failed_respawns = 0
         self._on_ready()
 
     async def stop(self) -> None:
         """End every replica, and start no other."""
         self.closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         for task in list(self._respawns):
             task.cancel()
         await asyncio.gather(*self._respawns, return_exceptions=True)
@@ -113,11 +124,31 @@ class Crew:
 
     def choose(self, *, exclusive: bool) -> Worker | None:
         """Give the worker with the fewest batches that takes another one, if there is one."""
+        if self._watch is None:
+            self._watch_from_now()
         best: Worker | None = None
         for worker in self._workers:
             if worker.takes(exclusive=exclusive) and (best is None or len(worker.in_flight) < len(best.in_flight)):
                 best = worker
         return best
+
+    def _watch_from_now(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for worker in self._workers:
+            worker.pulse.rest(now)
+        self._watch = loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """End replicas that are stopped or hang; look again while one has a batch in its hands."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for worker in self._workers:
+            if not worker.in_flight:
+                worker.pulse.rest(now)
+            elif worker.replica.ready and (why := worker.pulse.look(now)) is not None:
+                worker.replica.kill(why)
+        self._watch = loop.call_later(LOOK_SECONDS, self._look) if self.busy and not self.closed else None
 
     def find(self, replica: Replica) -> Worker | None:
         """Give the worker of a replica, if it is one of the crew's."""
@@ -139,7 +170,7 @@ class Crew:
             if attempt > 1:
                 await asyncio.sleep(min(self._limits.respawn_limit_seconds, self._limits.respawn_seconds * 2.0 ** min(attempt - 2, 30)))
             try:
-                await self._spawn()
+                await self._spawn(urgent=not self._workers)
             except ReplicaFailedError as exc:
                 log.warning("%s", exc)
                 self._failed_respawns += 1

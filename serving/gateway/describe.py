@@ -23,11 +23,11 @@ def describe(book: Book, shelf: Shelf, held: Held) -> dict[str, Any]:
         "live": _pin(state.live),
         "stable": _pin(state.stable),
         "lanes": [
-            {**asdict(pin), "role": role, "share": share, "since": state.episodes[pin.digest], "ready": _is_ready(shelf, state.model, pin)}
+            {**asdict(pin), "role": role, "share": share, "since": state.episodes[pin.digest], **_replicas(shelf, state.model, pin)}
             for pin, role, share in list_lanes(held)
             if pin.digest in state.episodes
         ],
-        "shadow": None if split.shadow is None else {**asdict(split.shadow), "ready": _is_ready(shelf, state.model, split.shadow)},
+        "shadow": None if split.shadow is None else {**asdict(split.shadow), **_replicas(shelf, state.model, split.shadow)},
         "rollout": None if state.rollout is None else _rollout(state.rollout),
         "reason": held.reason,
         "reason_code": held.reason_code,
@@ -53,9 +53,19 @@ def list_lanes(held: Held) -> list[tuple[Pin, str, float]]:
     return lanes
 
 
-def _is_ready(shelf: Shelf, model: str, pin: Pin) -> bool:
+def _replicas(shelf: Shelf, model: str, pin: Pin) -> dict[str, Any]:
     pool = shelf.get(model, pin)
-    return pool is not None and pool.ready
+    if pool is None:
+        return {"ready": False, "replicas": None}
+    own = pool.serving
+    replicas = {
+        "wanted": own.count(),
+        "pids": pool.pids,
+        "threads": own.threads,
+        "providers": pool.providers,
+        "memory_bytes": own.memory_bytes,
+    }
+    return {"ready": pool.ready, "replicas": replicas}
 
 
 def _rollout(rollout: Rollout) -> dict[str, Any]:

@@ -26,8 +26,9 @@ class PoolLimits:
     batch_bytes: int = 64 * 1024 * 1024  # joined
     queue_requests: int = 4096  # more are refused before their body is decoded
     deadline_seconds: float = 10.0  # from decoded to answered; a batch that computes longer ends its replica
+    hang_seconds: float = 0.5  # without a sign of life from a replica that holds a batch
     start_seconds: float = 60.0  # until a replica is ready
     stop_seconds: float = 5.0  # between SIGTERM and SIGKILL
     respawn_seconds: float = 0.1  # before the second respawn in a row; the first is immediate, each later one waits twice as long
     respawn_limit_seconds: float = 5.0
-    settled_seconds: float = 10.0  # a replica that lived this long starts the row anew
+    settled_seconds: float = 2.0  # a replica that lived this long starts the row anew

@@ -53,11 +53,15 @@ class PlaneCollector(Collector):
             yield family
         ready = GaugeMetricFamily(names.REPLICA_READY.name, names.REPLICA_READY.help, labels=names.REPLICA_READY.labels)
         depth = GaugeMetricFamily(names.QUEUE_DEPTH.name, names.QUEUE_DEPTH.help, labels=names.QUEUE_DEPTH.labels)
+        info = GaugeMetricFamily(names.REPLICA_INFO.name, names.REPLICA_INFO.help, labels=names.REPLICA_INFO.labels)
         for pool in serving:
             labels = (pool.model, str(pool.number))
+            for provider in pool.providers:
+                info.add_metric((*labels, str(pool.serving.count()), str(pool.serving.threads), provider), 1.0)
             ready.add_metric(labels, float(pool.ready))
             depth.add_metric(labels, float(pool.waiting))
         yield ready
+        yield info
         yield depth
         deaths = CounterMetricFamily(names.REPLICA_DEATHS.name, names.REPLICA_DEATHS.help, labels=names.REPLICA_DEATHS.labels)
         for pool in known.values():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lastgood.registry.content import Content
+from lastgood.replicas import ReplicaSettings
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend, Launch, Replica
 from lastgood.serving.gateway.batcher import Batch, Batcher, Outputs, Pending, Reason
@@ -44,7 +45,7 @@ class ReplicaPool:
         backend: Backend | None = None,
         program: Sequence[str] | None = None,
         generation: int = 0,
-        replicas: int = 1,
+        serving: ReplicaSettings | None = None,
         slots: int = 2,
         limits: PoolLimits | None = None,
         on_death: OnDeath | None = None,
@@ -62,7 +63,7 @@ class ReplicaPool:
             backend: Where replicas run; default: child processes.
             program: Another replica program than the product's, as an argument list; how to reach the gateway is appended.
             generation: Of the route table when the version was asked for.
-            replicas: How many.
+            serving: How many replicas, and how each one runs.
             slots: Batches in flight for each: one computed, the next one ready.
             limits: Queue, batches and times.
             on_death: Called once for each ready replica that ended without being told to.
@@ -73,14 +74,28 @@ class ReplicaPool:
         self.digest = digest
         self.content = content
         self.folder = folder
-        self.limits = limits or PoolLimits()
+        self.serving = serving or ReplicaSettings()
+        self.limits = limits or PoolLimits(hang_seconds=self.serving.hang_seconds)
         self.meter = VersionMeter()
         self.joins = content.batching == 0 and all(spec.shape and spec.shape[0] == -1 for spec in content.inputs)
         self._on_death = on_death
         self._on_batch = on_batch
         self._batcher = Batcher(self.limits)
-        launch = Launch(model, number, digest, content.to_bytes(), folder, program, generation, slots)
-        self._crew = Crew(backend or ProcessBackend(), launch, self, replicas=replicas, limits=self.limits, on_ready=self._wake)
+        own = self.serving
+        launch = Launch(
+            model,
+            number,
+            digest,
+            content.to_bytes(),
+            folder,
+            program,
+            generation,
+            slots,
+            threads=own.threads,
+            providers=own.providers,
+            memory_bytes=own.memory_bytes,
+        )
+        self._crew = Crew(backend or ProcessBackend(), launch, self, replicas=own.count(), limits=self.limits, on_ready=self._wake)
         self._flush_due = False
         self._sweep: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -101,6 +116,11 @@ class ReplicaPool:
     def pids(self) -> list[int]:
         """Process ids of the replicas that are ready."""
         return [worker.replica.pid for worker in self._crew if worker.replica.pid is not None]
+
+    @property
+    def providers(self) -> list[str]:
+        """Short names of the execution providers in use, each once."""
+        return sorted({worker.replica.provider for worker in self._crew if worker.replica.ready})
 
     def refusal(self) -> str | None:
         """Say why no further request is taken now, None if one is; asked before a body is decoded."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from lastgood.replicas import ServingSettings
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend, Need, ReplicaFailedError
 from lastgood.serving.gateway.pool import OnBatch, ReplicaPool
@@ -30,6 +31,7 @@ class Shelf:
         *,
         backend: Backend | None = None,
         program: Sequence[str] | None = None,
+        serving: ServingSettings | None = None,
         generation: Callable[[str], int] = lambda _: 0,
         on_batch: OnBatch | None = None,
     ) -> None:
@@ -42,6 +44,7 @@ class Shelf:
             folder: Where the copies lie while their version is up.
             backend: Where replicas run; default: child processes.
             program: Another replica program than the product's, as an argument list.
+            serving: How many replicas, and how they run, by model.
             generation: Gives the generation of a model's route.
             on_batch: Is shown what was answered.
         """
@@ -51,6 +54,7 @@ class Shelf:
         self.on_death: Callable[[ReplicaPool, str], None] | None = None  # called once for each replica that died untold
         self._backend = backend or ProcessBackend()
         self._program = program
+        self._serving = serving or ServingSettings()
         self._generation = generation
         self._on_batch = on_batch
         self.on_up: Callable[[ReplicaPool], None] | None = None  # called with each pool that was brought up
@@ -112,6 +116,7 @@ class Shelf:
             backend=self._backend,
             program=self._program,
             generation=self._generation(model),
+            serving=self._serving.of(model),
             on_death=self.on_death,
             on_batch=self._on_batch,
         )

@@ -2,16 +2,18 @@
 
 from lastgood.serving.backends.replica import Replica
 from lastgood.serving.gateway.batcher import Batch
+from lastgood.serving.gateway.pulse import Pulse
 
 
 class Worker:
     """A ready replica, its free slots, and the batches in flight by number."""
 
-    __slots__ = ("_free", "_next", "in_flight", "replica")
+    __slots__ = ("_free", "_next", "in_flight", "pulse", "replica")
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, hang_seconds: float) -> None:
         """Take over a replica that is ready."""
         self.replica = replica
+        self.pulse = Pulse(replica, hang_seconds)
         self.in_flight: dict[int, Batch] = {}
         self._free = list(range(len(replica.slots)))
         self._next = 0

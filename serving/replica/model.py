@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from lastgood.runtime import open_session, read_signature
+from lastgood.runtime import name_provider, open_session, read_signature
+from lastgood.serving.replica import memory
 from lastgood.serving.replica.errors import GoldenMismatchError, SignatureMismatchError
 from lastgood.serving.replica.package import Package
 from lastgood.serving.replica.slots import Array
@@ -27,6 +28,7 @@ class Model:
     def __init__(self, session: Any, package: Package) -> None:
         """Take a loaded session whose signature was checked."""
         self._session = session
+        self.provider = name_provider(session)
         self.inputs = package.inputs
         self.outputs = package.outputs
         self.batching = package.batching
@@ -40,6 +42,7 @@ class Model:
 
         Raises:
             UnsupportedModelError: ONNX Runtime refuses the model.
+            ProviderMissingError: It has no provider that was asked for.
             SignatureMismatchError: It takes or gives other tensors than the content says.
         """
         session = _load(package)
@@ -67,14 +70,14 @@ class Model:
 
 def _load(package: Package) -> Any:
     if not package.beside:
-        return open_session(package.model)
+        return open_session(package.model, threads=package.threads, providers=package.providers)
     # ONNX Runtime reads tensor files by path: it gets copies of the verified bytes that nobody else writes to.
     with tempfile.TemporaryDirectory(prefix="lastgood-replica-") as private:
         for name, data in {**package.beside, package.path: package.model}.items():
             path = Path(private) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        return open_session(Path(private) / package.path)
+        return open_session(Path(private) / package.path, threads=package.threads, providers=package.providers)
 
 
 def prove(model: Model, package: Package) -> str:
@@ -108,7 +111,9 @@ def _warm_up(model: Model, feeds: Mapping[str, Array]) -> str:
     for _ in range(WARM_UP_CALLS):
         try:
             model.run(feeds)
-        except Exception as exc:  # noqa: BLE001  # ONNX Runtime's errors share no public base class
+        except Exception as exc:  # ONNX Runtime's errors share no public base class
+            if memory.is_limited() and memory.ran_out(exc):
+                raise  # as every batch would be
             # Only made-up inputs get here with an error, and a sound model may refuse those: no verdict.
             return f"Warm-up stopped, the model refuses made-up inputs: {exc}."
     return f"Warmed up with {WARM_UP_CALLS} calls in {time.perf_counter() - start:.3f} s."

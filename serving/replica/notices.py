@@ -2,10 +2,11 @@
 What gateway and replica say to each other: one SEQPACKET message each, so that none is ever half read.
 
 ============  ==================  =========================================================================
-to replica    START               JSON {"folder", "digest"}; file descriptors: the content's JSON, then the slots
+to replica    START               JSON {"folder", "digest", "threads", "providers", "memory_bytes", "niceness"}; file
+                                  descriptors: the content's JSON, the heart, then the slots
 to replica    RUN                 slot, number of the batch, bytes used in the slot
 to replica    END                 nothing more will come: exit
-to gateway    READY               the replica verified, warmed up, and gave the golden answers
+to gateway    READY               JSON {"report", "provider"}: it verified, warmed up, and gave the golden answers
 to gateway    REFUSED             JSON {"code", "message"}: it never will, and exits
 to gateway    DONE                slot, number, bytes used, seconds computed, and whether row flags follow the outputs
 to gateway    FAILED              slot, number, and what the model raised, as UTF-8

@@ -45,6 +45,8 @@ class Package:
     outputs: tuple[TensorSpec, ...]
     batching: int | None
     golden: Golden | None
+    threads: int = 1  # how it is run is the gateway's word, not the version's
+    providers: tuple[str, ...] = ("cpu",)
 
 
 def read_package(content: bytes, digest: str, folder: Path) -> Package:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lastgood.serving.replica import notices
+from lastgood.serving.replica import memory, notices
 from lastgood.serving.replica.model import Model
 from lastgood.serving.replica.slots import Array, Slot
 
@@ -15,8 +15,10 @@ def serve(connection: socket.socket, model: Model, slots: Sequence[Slot]) -> boo
     """
     Answer batches until the gateway lets go, closes the connection or dies; say whether it let go.
 
-    An exception of the model is an answer ("failed"), not the end of the replica.
+    An exception of the model is an answer ("failed"), not the end of the replica; but for a limit of memory that is reached: a
+    model that keeps more and more would fail every batch from then on, and another replica can answer this one.
     """
+    limited = memory.is_limited()
     while True:
         try:
             message = connection.recv(notices.MESSAGE_BYTES)
@@ -30,6 +32,8 @@ def serve(connection: socket.socket, model: Model, slots: Sequence[Slot]) -> boo
         try:
             answer = _run(model, slots[index], index, number, used)
         except Exception as exc:  # noqa: BLE001  # whatever the model raises is this batch's answer
+            if limited and memory.ran_out(exc):
+                memory.give_up()
             answer = notices.pack_failed(index, number, f"{type(exc).__name__}: {exc}")
         try:
             connection.send(answer)

@@ -6,17 +6,23 @@ before a release is the latency of the release.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime as ort
 
-from lastgood.errors import LastgoodError
+from lastgood.errors import ConfigurationError, LastgoodError
 from lastgood.tensors import TensorSpec
 
+PROVIDERS: Final[Mapping[str, str]] = {
+    "cpu": "CPUExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 _DATATYPE_OF_ORT = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
@@ -41,6 +47,12 @@ class UnsupportedModelError(LastgoodError):
     exit_code = 2
 
 
+class ProviderMissingError(ConfigurationError):
+    """None of the execution providers that were asked for can be used here."""
+
+    code = "runtime.provider-missing"
+
+
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Quantiles of one call's duration, in seconds, and how many rows each call had."""
@@ -52,17 +64,47 @@ class Latency:
     calls: int
 
 
-def open_session(model: bytes | Path, *, threads: int = 1) -> ort.InferenceSession:
+def choose_providers(wanted: Sequence[str]) -> list[str]:
+    """
+    Give those of the providers that the installed ONNX Runtime was built with, by its own names, best first.
+
+    Args:
+        wanted: Short names, keys of `PROVIDERS`, best first.
+
+    Raises:
+        ProviderMissingError: It has none of them.
+    """
+    available = ort.get_available_providers()
+    chosen = [PROVIDERS[name] for name in wanted if PROVIDERS[name] in available]
+    if not chosen:
+        known = [name for name, own in PROVIDERS.items() if own in available]
+        raise ProviderMissingError(
+            f"providers = {list(wanted)}: the installed ONNX Runtime {ort.__version__} has none of them, it has {known}. "
+            "Install the build of onnxruntime that has one, or list one of these after it to fall back to."
+        )
+    return chosen
+
+
+def name_provider(session: ort.InferenceSession) -> str:
+    """Give the short name of the provider that a session puts first; what it cannot compute falls to the CPU."""
+    used = session.get_providers()[0]
+    return next((name for name, own in PROVIDERS.items() if own == used), used)
+
+
+def open_session(model: bytes | Path, *, threads: int = 1, providers: Sequence[str] = ("cpu",)) -> ort.InferenceSession:
     """
     Load an ONNX model with the settings it is served with.
 
     Args:
         model: The file's bytes, or its path where external data lies beside it.
         threads: Threads inside one operator; replicas, not threads, use the other cores.
+        providers: Short names of execution providers, best first; the first one that works is used.
 
     Raises:
         UnsupportedModelError: ONNX Runtime refuses the model.
+        ProviderMissingError: No provider of the list is there, or none of them works on this machine.
     """
+    chosen = choose_providers(providers)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -74,9 +116,16 @@ def open_session(model: bytes | Path, *, threads: int = 1) -> ort.InferenceSessi
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(source, options, providers=chosen)
     except Exception as exc:  # ONNX Runtime's errors share no public base class
         raise UnsupportedModelError(f"ONNX Runtime {ort.__version__} cannot load the model: {exc}") from exc
+    # A provider whose libraries or device are missing is passed over without an error, and the CPU takes its place unasked.
+    if session.get_providers()[0] not in chosen:
+        raise ProviderMissingError(
+            f"providers = {list(providers)}: ONNX Runtime {ort.__version__} could start none of them on this machine and fell back to "
+            f"{name_provider(session)}. Install what it needs, or list {name_provider(session)!r} too if that is good enough."
+        )
+    return session
 
 
 def read_signature(session: ort.InferenceSession) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from lastgood.errors import ConfigurationError
 from lastgood.oncall import OnCall
 from lastgood.refs import check_model_name
+from lastgood.replicas import ServingSettings
 
 PROJECT_FILE = "lastgood.toml"
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -100,6 +101,7 @@ class Settings(BaseSettings):
     backend: Literal["process", "docker"] = Field(default="process", description="what each replica is: a child process or a container")
     docker: DockerSettings = Field(default_factory=DockerSettings, description="containers, where backend = 'docker'")
     front: FrontSettings = Field(default_factory=FrontSettings, description="socket file and TLS of the inference port")
+    serving: ServingSettings = Field(default_factory=ServingSettings, description="how many replicas, and how each one runs")
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     jenkins: JenkinsSettings = Field(default_factory=JenkinsSettings, description="where `lastgood trigger jenkins` starts builds")
     oncall: dict[str, Any] = Field(
@@ -209,7 +211,9 @@ def load_settings(start: Path | None = None) -> Settings:
 
 def _check_names(values: dict[str, Any]) -> None:
     """Refuse names that would be ignored silently: of models in the file, of variables in the environment."""
-    for name in values.get("models", {}):
+    serving = values.get("serving", {})
+    of_serving = serving.get("models", {}) if isinstance(serving, dict) else {}
+    for name in (*values.get("models", {}), *(of_serving if isinstance(of_serving, dict) else {})):
         check_model_name(name)
     known = {f"LASTGOOD_{name.upper()}" for name in Settings.model_fields if name != "project"}
     if unknown := sorted(name for name in os.environ if name.startswith("LASTGOOD_") and name not in known):

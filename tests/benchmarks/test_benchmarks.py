@@ -76,6 +76,15 @@ def test_killing_gateway_replica_and_command_line_is_survived() -> None:
     assert result["kills"] >= 4  # a command line may have ended before its moment
 
 
+def test_a_replica_that_ends_under_load_loses_nothing_and_is_back_within_a_second() -> None:
+    """A tenth of the deaths: seven kills, seven stops, six times out of memory."""
+    result = run("deaths.py", "--deaths", "20")
+    assert {"lost": 0, "hung": 0, "wrong": 0} == {name: result[name] for name in ("lost", "hung", "wrong")}
+    assert result["recovery"]["all"]["p95"] < 1
+    assert {"killed", "stopped", "out of memory", "all"} == set(result["recovery"])
+    assert result["asked"] > 2000
+
+
 def test_the_judge_keeps_its_promise_and_finds_bad_versions_as_soon_as_asked() -> None:
     """200 drills of each kind; 100 null releases of each kind are too few for the bound, and none may be withdrawn."""
     result = run("judge.py", "--releases", "100")

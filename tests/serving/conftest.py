@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 from lastgood.ports import free_ports
 from lastgood.registry.content import Content, FileEntry, Golden, Record
 from lastgood.registry.registry import Registry
+from lastgood.replicas import ReplicaSettings
 from lastgood.serving.backends.docker_backend import DockerBackend
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend
@@ -273,7 +274,7 @@ class Gateway:
             backend=self.backend,
             program=program,
             limits=limits,
-            replicas=replicas,
+            serving=ReplicaSettings(replicas=replicas),
             on_death=lambda _, why: self.deaths.append(why),
         )
         self.pools.append(pool)

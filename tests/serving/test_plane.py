@@ -324,6 +324,7 @@ def test_metrics_say_what_happened(run: Run, versions: "Versions", tools: "Tools
                 'lastgood_compute_seconds_count{model="m",role="live",version="1"} 3.0',
                 'lastgood_batch_rows_bucket{le="1.0",model="m",role="live",version="1"} 3.0',
                 'lastgood_replica_ready{model="m",version="1"} 1.0',
+                'lastgood_replica_info{model="m",provider="cpu",replicas="1",threads="1",version="1"} 1.0',
                 'lastgood_queue_depth{model="m",version="1"} 0.0',
                 'lastgood_replica_deaths_total{model="m",version="1"} 0.0',
             ):

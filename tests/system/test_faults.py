@@ -142,8 +142,12 @@ def pid_of(user: "User", name: str) -> int:
 
 
 def replica_of(user: "User") -> psutil.Process:
-    (replica,) = [own for own in psutil.Process(pid_of(user, "gateway")).children() if "lastgood.serving.replica" in own.cmdline()]
-    return replica
+    (pid,) = pids_of_replicas(user)
+    return psutil.Process(pid)
+
+
+def pids_of_replicas(user: "User") -> list[int]:
+    return [pid for model in user.read("routes") for lane in model["lanes"] for pid in lane["replicas"]["pids"]]
 
 
 def await_true(question: Callable[[], bool], seconds: float = 30) -> None:
@@ -164,15 +168,10 @@ def test_replicas_killed(user: "User") -> None:
         for _ in range(2):
             replica = replica_of(user)
             replica.send_signal(signal.SIGKILL)
-            await_true(lambda gone=replica: not gone.is_running() and user_replicas(user) == 1)  # type: ignore[misc]
+            await_true(lambda gone=replica: not gone.is_running() and len(pids_of_replicas(user)) == 1)  # type: ignore[misc]
             asking.wait(20)
         assert [] == asking.bad
     assert 2 == kinds(user).count("replica-died")
-
-
-def user_replicas(user: "User") -> int:
-    children = psutil.Process(pid_of(user, "gateway")).children()
-    return sum(own.is_running() and "lastgood.serving.replica" in own.cmdline() for own in children)
 
 
 def test_a_release_interrupted_with_kill(user: "User") -> None:

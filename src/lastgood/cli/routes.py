@@ -37,13 +37,14 @@ def print_routes(found: list[dict[str, Any]]) -> None:
             lane["role"],
             f"{lane['share']:.0%}",
             "yes" if lane["ready"] else "NO",
+            tell_replicas(lane.get("replicas")),
             tell_progress(model),
             lane["since"][:19] + "Z",
         )
         for model in found
         for lane in list_served(model)
     ]
-    print_table("Routes", ("version", "role", "share", "ready", "rollout", "serving since"), rows)
+    print_table("Routes", ("version", "role", "share", "ready", "replicas", "rollout", "serving since"), rows)
 
 
 def list_served(model: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -51,6 +52,14 @@ def list_served(model: Mapping[str, Any]) -> list[dict[str, Any]]:
     shadow = model.get("shadow")
     since = model["lanes"][0]["since"] if model["lanes"] else ""
     return [*model["lanes"], *([{**shadow, "role": "shadow", "share": 0.0, "since": since}] if shadow else [])]
+
+
+def tell_replicas(replicas: Mapping[str, Any] | None) -> str:
+    """Say how many of a version's replicas are up, and how each one runs."""
+    if replicas is None:
+        return "-"
+    threads = "" if replicas["threads"] == 1 else f", {replicas['threads']} threads"
+    return f"{len(replicas['pids'])} of {replicas['wanted']}" + "".join(f" {name}" for name in replicas["providers"]) + threads
 
 
 def tell_progress(state: Mapping[str, Any]) -> str:

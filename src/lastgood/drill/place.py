@@ -12,6 +12,7 @@ from lastgood.pipelines.run import Run, create_run
 from lastgood.ports import free_ports
 from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
+from lastgood.replicas import ServingSettings
 from lastgood.settings import PROJECT_FILE, FrontSettings, Settings, load_settings
 from lastgood.stack.processes import Service
 from lastgood.stack.services import answers, environment
@@ -48,6 +49,7 @@ def settings_in(folder: Path) -> Settings:
         "token_file": None,
         "host": "127.0.0.1",
         "front": FrontSettings(),
+        "serving": ServingSettings(),  # what a drill shows was measured with one replica
         "backend": "process",
         "port_rest": rest,
         "port_control": control,

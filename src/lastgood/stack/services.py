@@ -70,6 +70,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "LASTGOOD_BACKEND": settings.backend,
         "LASTGOOD_FRONT": settings.front.model_dump_json(),
         "LASTGOOD_DOCKER": settings.docker.model_dump_json(),
+        # Only what was set: a model's default must not hide what holds for all.
+        "LASTGOOD_SERVING": settings.serving.model_dump_json(exclude_unset=True),
         **{f"LASTGOOD_{name.upper()}": str(getattr(settings, name)) for name in type(settings).model_fields if name.startswith("port_")},
     }
     if settings.database is not None:
