@@ -28,10 +28,29 @@ class OpenAddressError(ConfigurationError):
     code = "serving.open-address"
 
 
-__all__ = ["BadRequestError", "OpenAddressError", "PortTakenError", "ReplicaFailedError", "SocketFileTakenError"]
+class BusyError(UnavailableError):
+    """More waits for a version than it can take on; it is to be tried again after ``retry_seconds``."""
+
+    code = "serving.busy"
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        """Keep the time beside the sentence."""
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 class NothingUpError(UnavailableError):
     """A model is served here, and no version of it is up."""
 
     code = "serving.nothing-up"
+
+
+__all__ = [
+    "BadRequestError",
+    "BusyError",
+    "NothingUpError",
+    "OpenAddressError",
+    "PortTakenError",
+    "ReplicaFailedError",
+    "SocketFileTakenError",
+]

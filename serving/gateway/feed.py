@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lastgood.monitoring.predictions.settings import PredictionSettings
-from lastgood.serving.gateway.batcher import Batch
+from lastgood.serving.gateway.batch import Batch
 from lastgood.serving.gateway.gathering import Gathering
 from lastgood.serving.gateway.observer import ObserverProcess
 from lastgood.serving.observer.wire import Array

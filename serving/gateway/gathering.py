@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from lastgood.serving.gateway.batcher import Batch, Pending
+from lastgood.serving.gateway.batch import Batch
+from lastgood.serving.gateway.pending import Pending
 from lastgood.serving.gateway.route import Lane, Pool
 from lastgood.serving.observer.wire import Array, Asked, Scope, Tensor
 from lastgood.tensors import DATATYPES, TensorSpec

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from lastgood.serving.gateway.batcher import Answers, Pending, Reason
 from lastgood.serving.gateway.meters import Outcome, RoleMeter
+from lastgood.serving.gateway.pending import Answers, Pending, Reason
 from lastgood.serving.gateway.protocol import Codec
 from lastgood.serving.gateway.route import Lane
 from lastgood.serving.gateway.signature import Call
@@ -58,7 +58,10 @@ class Inference(Pending):
             slice_name: Part of the traffic that the client says it belongs to.
         """
         now = time.monotonic()
-        super().__init__(lane, call.inputs, call.key, call.rows, now, now + lane.pool.limits.deadline_seconds)
+        seconds = lane.pool.limits.deadline_seconds
+        hurried = call.timeout_seconds < seconds
+        super().__init__(lane, call.inputs, call.key, call.rows, now, now + (call.timeout_seconds if hurried else seconds))
+        self.hurried = hurried
         self.request_id = request_id
         self.traffic = traffic
         self.slice = slice_name
@@ -88,6 +91,11 @@ class Inference(Pending):
         self._serving_desk().meter.count(self.traffic, _OUTCOMES[reason])
         self.write_refusal(reason, f"{pool.model}@{pool.number}: {message}.")
 
+    def drop(self) -> None:
+        """Finish without a word: whoever made it answers otherwise."""
+        self.finished = True
+        self._desk.meter.count(self.traffic, "refused")
+
     def _serving_desk(self) -> Desk:
         return self._desk if self.runs_on is self.lane else self._find_desk(self.runs_on)
 
@@ -102,7 +110,8 @@ class Copy(Pending):
         super().__init__(lane, original.inputs, original.key, original.rows, original.arrived, original.deadline)
         self._meter = meter
         self.request_id, self.serial = original.request_id, original.serial
-        self.traffic, self.slice, self.finite = original.traffic, original.slice, original.finite
+        self.traffic, self.slice = original.traffic, original.slice
+        self.finite, self.hurried = original.finite, original.hurried
 
     def answered(self, outputs: Answers, start: int, stop: int) -> None:
         """Count it; the observer is shown the batch."""

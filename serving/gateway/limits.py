@@ -25,6 +25,7 @@ class PoolLimits:
     batch_rows: int = 64  # joined; one request may have more
     batch_bytes: int = 64 * 1024 * 1024  # joined
     queue_requests: int = 4096  # more are refused before their body is decoded
+    queue_bytes: int = 256 * 1024 * 1024  # of inputs that wait
     deadline_seconds: float = 10.0  # from decoded to answered; a batch that computes longer ends its replica
     hang_seconds: float = 0.5  # without a sign of life from a replica that holds a batch
     start_seconds: float = 60.0  # until a replica is ready

@@ -6,6 +6,7 @@ Whatever is otherwise, right or wrong, is left to the full reader, which also sa
 
 import math
 import struct
+import sys
 from array import array
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -34,6 +35,7 @@ _CODES: Final = {
     "FP32": "f",
     "FP64": "d",
 }
+_ORDER: Final = "<" if sys.byteorder == "little" else ">"
 _FEW: Final = 4096  # elements that are packed as arguments of one call
 
 
@@ -79,7 +81,7 @@ class PlainReader:
                 shape, data = given.shape, given.data
                 if given.name != name or given.datatype != datatype or given.parameters is not None:
                     return None
-                if shape != wanted and not (varies and _fits(shape, wanted)):
+                if not (_fits(shape, wanted) if varies else shape == wanted):
                     return None
                 if not data or len(data) != math.prod(shape):
                     return None
@@ -105,7 +107,8 @@ def _make_decoder(kind: type) -> Callable[[bytes], PlainRequest[Any]]:
 
 @lru_cache(maxsize=256)
 def _make_packer(code: str, count: int) -> Callable[..., bytes]:
-    return struct.Struct(f"{count}{code}").pack
+    # In standard, not native, sizes: only those check the range of FP32.
+    return struct.Struct(f"{_ORDER}{count}{code}").pack
 
 
 def _pack(data: list[Any], datatype: str) -> Any:

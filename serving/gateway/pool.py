@@ -8,6 +8,7 @@ one event, and what it had in its hands is tried once more elsewhere.
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,12 +16,21 @@ from lastgood.registry.content import Content
 from lastgood.replicas import ReplicaSettings
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend, Launch, Replica
-from lastgood.serving.gateway.batcher import Batch, Batcher, Outputs, Pending, Reason
-from lastgood.serving.gateway.charges import Incident, find_lanes
+from lastgood.serving.gateway.admission import Admission
+from lastgood.serving.gateway.answering import charge_slow, hand_out
+from lastgood.serving.gateway.batch import Batch
+from lastgood.serving.gateway.batcher import Batcher
+from lastgood.serving.gateway.charges import find_lanes
 from lastgood.serving.gateway.crew import Crew
+from lastgood.serving.gateway.deadlines import end_late, refuse_late
+from lastgood.serving.gateway.errors import NothingUpError
+from lastgood.serving.gateway.fallback import send_to_fallback
 from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.meters import VersionMeter
-from lastgood.serving.gateway.promises import check_outputs
+from lastgood.serving.gateway.pace import Pace
+from lastgood.serving.gateway.pending import Pending, Reason
+from lastgood.serving.gateway.promises import OutputCheck
+from lastgood.serving.gateway.route import Lane
 from lastgood.serving.gateway.worker import Worker
 from lastgood.serving.replica.errors import SlotError
 from lastgood.serving.replica.slots import Array
@@ -81,6 +91,9 @@ class ReplicaPool:
         self._on_death = on_death
         self._on_batch = on_batch
         self._batcher = Batcher(self.limits)
+        self._pace = Pace()
+        self._admission = Admission(f"{model}@{number}", self.limits, self._batcher, self._pace)
+        self._check = OutputCheck(content.outputs)
         own = self.serving
         launch = Launch(
             model,
@@ -96,6 +109,8 @@ class ReplicaPool:
             memory_bytes=own.memory_bytes,
         )
         self._crew = Crew(backend or ProcessBackend(), launch, self, replicas=own.count(), limits=self.limits, on_ready=self._wake)
+        self._sweep_seconds = min(0.25, self.limits.deadline_seconds / 10)
+        self._loop = asyncio.get_running_loop()
         self._flush_due = False
         self._sweep: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -122,13 +137,20 @@ class ReplicaPool:
         """Short names of the execution providers in use, each once."""
         return sorted({worker.replica.provider for worker in self._crew if worker.replica.ready})
 
-    def refusal(self) -> str | None:
-        """Say why no further request is taken now, None if one is; asked before a body is decoded."""
-        if len(self._batcher) >= self.limits.queue_requests:
-            return f"{self.model}@{self.number} has {len(self._batcher)} requests waiting, the limit; try again."
+    def check_room(self, seconds: float | None = None) -> None:
+        """
+        Let one more request in, before its body is decoded; or afterwards, one that is to be answered within so many seconds.
+
+        Raises:
+            BusyError: Too much waits.
+            NothingUpError: No replica is up, and none will be soon.
+        """
         if self._crew.closed or self._crew.failing:
-            return f"No replica of {self.model}@{self.number} is up; try again."
-        return None
+            raise NothingUpError(f"No replica of {self.model}@{self.number} is up; try again.")
+        if seconds is None:
+            self._admission.check()
+        else:
+            self._admission.check_time(seconds)
 
     def p99_seconds_per_row(self) -> float | None:
         """Give the 99th percentile of recent compute seconds per row, None while too few are known."""
@@ -183,33 +205,33 @@ class ReplicaPool:
         self._wake()
 
     def _wake(self) -> None:
-        loop = asyncio.get_running_loop()
         if not self._flush_due:
             self._flush_due = True
-            loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         if self._sweep is None:
-            self._sweep = loop.call_later(self._sweep_seconds, self._enforce_deadlines)
-
-    @property
-    def _sweep_seconds(self) -> float:
-        return min(0.25, self.limits.deadline_seconds / 10)
+            self._sweep = self._loop.call_later(self._sweep_seconds, self._enforce_deadlines)
 
     def _flush(self) -> None:
         self._flush_due = False
         if self._crew.closed:
             self._refuse_all("stopped", "it was stopped")
             return
-        while (first := self._batcher.peek()) is not None:
+        batcher = self._batcher
+        while (first := batcher.peek()) is not None:
             worker = self._crew.choose(exclusive=first.retried)
             if worker is None:
-                return
-            batch = self._batcher.take()
+                break
+            now = time.monotonic()
+            batch = batcher.take(now + self._pace.batch_seconds)
             if batch is not None:
-                self._dispatch(worker, batch)
-        self._settle()
+                self._dispatch(worker, batch, now)
+        if late := batcher.take_late():
+            refuse_late(late, self.limits.deadline_seconds)
+        if self._drained is not None:
+            self._settle()
 
-    def _dispatch(self, worker: Worker, batch: Batch) -> None:
-        now = batch.dispatched = asyncio.get_running_loop().time()
+    def _dispatch(self, worker: Worker, batch: Batch, now: float) -> None:
+        batch.dispatched = now
         try:
             used = worker.load(batch)
         except (SlotError, OSError) as exc:
@@ -217,15 +239,19 @@ class ReplicaPool:
             for pending in batch.pendings:
                 pending.refuse("stopped", f"The request cannot be handed to a replica: {exc}")
             return
-        fresh = [pending for pending in batch.pendings if not pending.counted]
-        for pending in fresh:
+        meter, lanes = self.meter, list[Lane]()
+        for pending in batch.pendings:
+            if pending.counted:
+                continue
             pending.counted = True
             pending.dispatched = now
-            pending.lane.tally.requests += 1
-            self.meter.role(pending.runs_on.role).queue_seconds.observe(now - pending.arrived)
-        for lane in find_lanes(pending.lane for pending in fresh):
+            lane = pending.lane
+            lane.tally.requests += 1
+            lanes.append(lane)
+            meter.role(pending.runs_on.role).queue_seconds.observe(now - pending.arrived)
+        for lane in find_lanes(lanes):
             lane.tally.batches += 1
-        self.meter.role(batch.pendings[0].runs_on.role).batch_rows.observe(batch.rows)
+        meter.role(batch.pendings[0].runs_on.role).batch_rows.observe(batch.rows)
         worker.send(batch, used)
 
     # --- answers (called by the replica's connection) ------------------------------------------------------------
@@ -244,30 +270,12 @@ class ReplicaPool:
             replica.kill(f"gave an unreadable answer ({exc})")
             return
         worker.finish(number)
-        meter = self.meter.role(batch.pendings[0].runs_on.role)
-        meter.compute_seconds.observe(seconds)
+        self._pace.note(time.monotonic(), batch.rows, seconds, busy=len(self._batcher) > 0)
+        self.meter.role(batch.pendings[0].runs_on.role).compute_seconds.observe(seconds)
         self.meter.keep_seconds_per_row(seconds / batch.rows)
-        broken = check_outputs(arrays, self.content.outputs, batch.rows if self.joins else None)
-        outputs = Outputs(arrays, batch.rows, joined=self.joins)
-        answered: list[bool] = []
-        for pending, start, stop in batch.spans():
-            if pending.finished:
-                answered.append(False)
-                continue
-            good = broken is None and (flags is None or (flags.size == batch.rows and self.joins and not flags[start:stop].any()))
-            answered.append(good)
-            if good:
-                pending.answer(outputs, start, stop)
-                continue
-            if broken is None and not pending.finite:  # the client's doing, whoever is asked
-                pending.refuse("unfit", "the inputs hold NaN or infinity, and so does the answer")
-                continue
-            batch.incident.charge(pending.lane, "invalid")
-            pending.refuse("invalid", broken or "the model's answer is not finite (NaN or infinity)")
-        # A lane whose replica died is not told how fast another version is.
-        for lane in find_lanes(pending.lane for pending in batch.pendings if pending.runs_on is pending.lane):
-            if seconds / batch.rows > lane.slow_limit_seconds:
-                batch.incident.charge(lane, "slow")
+        broken = self._check.find_broken(arrays, batch.rows if self.joins else None)
+        answered = hand_out(batch, arrays, flags, broken, joins=self.joins)
+        charge_slow(batch, seconds)
         if self._on_batch is not None and broken is None:
             self._on_batch(batch, arrays, answered, self.joins)
         self._flush()
@@ -309,57 +317,22 @@ class ReplicaPool:
                     pending.refuse("died", f"a second replica died with this request; {why[0].lower()}{why[1:].rstrip('.')}")
                     continue
                 pending.retried = True
-                if not _send_to_fallback(pending):
+                if not send_to_fallback(pending):
                     stay.append(pending)
         if not self.ready:
-            stay += [pending for pending in self._batcher.remove_all() if not _send_to_fallback(pending)]
+            stay += [pending for pending in self._batcher.remove_all() if not send_to_fallback(pending)]
         self._batcher.put_back(stay)
         if self._on_death is not None:
             self._on_death(self, why)
         self._wake()
 
     def _enforce_deadlines(self) -> None:
-        """Refuse what is past its deadline, and end replicas that compute for longer than any request may take."""
-        loop = asyncio.get_running_loop()
-        now, seconds = loop.time(), self.limits.deadline_seconds
         self._sweep = None
-        message = f"no answer within {seconds:g} s"
-        incident = Incident()  # what waited in vain, waited for one reason
+        now, seconds = time.monotonic(), self.limits.deadline_seconds
         unfinished = [pending for pending in self._batcher if not pending.finished]
-        late = [pending for pending in unfinished if pending.deadline <= now]
         self._batcher.keep([pending for pending in unfinished if pending.deadline > now])
-        for lane in find_lanes(pending.lane for pending in late if not pending.counted):
-            lane.tally.batches += 1
-        for pending in late:
-            pending.lane.tally.requests += not pending.counted
-            pending.counted = True
-            incident.charge(pending.lane, "failed")
-            pending.refuse("timeout", message)
-        for worker in self._crew:
-            for batch in worker.in_flight.values():
-                for pending in batch.pendings:
-                    if not pending.finished and pending.deadline <= now:
-                        batch.incident.charge(pending.lane, "failed")
-                        pending.refuse("timeout", message)
-                if batch.dispatched + seconds <= now:
-                    worker.replica.kill(f"computed one batch for over {seconds:g} s and was ended")
+        refuse_late([pending for pending in unfinished if pending.deadline <= now], seconds)
+        end_late(self._crew, now, seconds)
         self._settle()
         if self._is_busy():
-            self._sweep = loop.call_later(self._sweep_seconds, self._enforce_deadlines)
-
-
-def _send_to_fallback(pending: Pending) -> bool:
-    """Let another version answer a candidate's request; say whether there is one."""
-    fallback = pending.runs_on.fallback
-    if fallback is None:
-        return False
-    if not takes_same(pending.runs_on.pool.content, fallback.pool.content):
-        return False  # it was decoded for a model that takes something else
-    pending.runs_on = fallback
-    fallback.pool.submit(pending)
-    return True
-
-
-def takes_same(ours: Content, theirs: Content) -> bool:
-    """Say whether a request that was decoded for one version can be given to the other."""
-    return (ours.inputs, ours.outputs, ours.batching) == (theirs.inputs, theirs.outputs, theirs.batching)
+            self._sweep = self._loop.call_later(self._sweep_seconds, self._enforce_deadlines)

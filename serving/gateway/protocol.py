@@ -4,6 +4,7 @@ The Open Inference Protocol, version 2, REST: bodies to tensors and tensors to b
 Source: Open Inference Protocol, "Inference Protocol, version 2, HTTP/REST" and "Binary tensor data extension".
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +12,13 @@ import msgspec
 
 from lastgood.registry.content import Content
 from lastgood.serving.gateway import envelope
-from lastgood.serving.gateway.batcher import Answers
 from lastgood.serving.gateway.binary import read_tensor, split_body, write_tensor
 from lastgood.serving.gateway.elements import decode_elements
 from lastgood.serving.gateway.envelope import BinaryOutput, GivenInput, InferRequest, InferResponse, Output, read_flag, read_size
 from lastgood.serving.gateway.errors import BadRequestError
+from lastgood.serving.gateway.pending import Answers
 from lastgood.serving.gateway.plain import PlainReader, PlainRequest
-from lastgood.serving.gateway.signature import Call, Signature, check_id, check_parameters, is_finite
+from lastgood.serving.gateway.signature import Call, Signature, check_id, is_finite, read_timeout
 from lastgood.serving.replica.slots import Array
 
 
@@ -57,22 +58,22 @@ class Codec:
         plain = self._plain.read(body) if head_bytes is None else None
         if plain is not None:
             request, whole = plain
-            self._check(request)
+            timeout = self._check(request)
             chosen, binary = self._choose_outputs(request) if request.outputs or request.parameters else self._every_output
-            return Call(request.id, whole, *self.signature.join(whole), chosen, binary)
+            return Call(request.id, whole, *self.signature.join(whole), chosen, binary, timeout)
         head, tail = split_body(body, head_bytes)
         message = envelope.decode(head)
-        self._check(message)
+        timeout = self._check(message)
         given, finite = self._read_inputs(message, tail)
         inputs, key, rows = self.signature.arrange(given)
         chosen, binary = self._choose_outputs(message)
-        return Call(message.id, inputs, key, rows, chosen, binary, finite)
+        return Call(message.id, inputs, key, rows, chosen, binary, timeout, finite)
 
-    def _check(self, message: InferRequest | PlainRequest[Any]) -> None:
-        if message.parameters:
-            check_parameters(message.parameters)
+    def _check(self, message: InferRequest | PlainRequest[Any]) -> float:
+        """Check what a request says beside its tensors; give how long its client waits."""
         if message.id is not None:
             check_id(message.id)
+        return read_timeout(message.parameters) if message.parameters else math.inf
 
     def _read_inputs(self, message: InferRequest, tail: memoryview) -> tuple[dict[int, Array], bool]:
         """Give the inputs by position, and whether all of them are finite."""

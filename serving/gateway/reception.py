@@ -10,12 +10,14 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from lastgood.errors import NotFoundError
+from lastgood.errors import NotFoundError, UnavailableError
+from lastgood.serving.gateway.brake import Brake
 from lastgood.serving.gateway.errors import NothingUpError
+from lastgood.serving.gateway.fallback import takes_same
 from lastgood.serving.gateway.inference import Copy, Desk, Inference
 from lastgood.serving.gateway.meters import RoleMeter, TrafficLabels
 from lastgood.serving.gateway.metrics import PlaneCollector
-from lastgood.serving.gateway.pool import ReplicaPool, takes_same
+from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.gateway.protocol import Codec
 from lastgood.serving.gateway.route import Lane, Route, Tally
 
@@ -32,6 +34,7 @@ class Reception:
         self.pools: dict[tuple[str, int], ReplicaPool] = {}
         self.collector = PlaneCollector(self.pools.values)
         self.on_labels: OnLabels | None = None  # takes labels of requests; says whether it could
+        self.brake = Brake()
         self._direct: dict[tuple[str, int], Lane] = {}
         self._codecs: dict[tuple[str, int], Codec] = {}
         self._suspended: set[str] = set()
@@ -152,7 +155,8 @@ class Reception:
         Let a request in before its body is decoded, and give what writes and counts its answer.
 
         Raises:
-            NothingUpError: It is to be tried again: too much waits, or nothing is up.
+            NothingUpError: Nothing is up.
+            BusyError: Too much waits; it is to be tried again.
         """
         pool = lane.pool
         desk: Desk | None = lane.desk
@@ -160,10 +164,11 @@ class Reception:
             if (pool.model, pool.number) not in self.pools:
                 raise NothingUpError(f"{pool.model}@{pool.number} is not up; try again.")
             desk = lane.desk = self.find_desk(lane)
-        refusal = pool.refusal()
-        if refusal is not None:
+        try:
+            pool.check_room()
+        except UnavailableError:
             desk.meter.count(traffic, "refused")
-            raise NothingUpError(refusal)
+            raise
         return desk
 
     def make_id(self) -> str:
@@ -171,8 +176,19 @@ class Reception:
         return f"{self._id_prefix}-{next(self._ids):x}"
 
     def take(self, inference: Inference) -> None:
-        """Queue a request, with its copy for a shadow."""
+        """
+        Queue a request, with its copy for a shadow.
+
+        Raises:
+            BusyError: Its client asked for an answer earlier than there can be one.
+        """
         lane = inference.lane
+        if inference.hurried:
+            try:
+                lane.pool.check_room(inference.deadline - inference.arrived)
+            except UnavailableError:
+                inference.drop()
+                raise
         lane.pool.submit(inference)
         if lane.copies_to is not None:
             self._copy(inference, lane.copies_to)

@@ -1,14 +1,15 @@
 """Inference requests over REST: from a whole HTTP request to the queue, and the answer back into HTTP."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
 from lastgood.errors import LastgoodError
-from lastgood.serving.gateway.batcher import Answers, Reason
 from lastgood.serving.gateway.binary import BINARY, HEAD_BYTES
-from lastgood.serving.gateway.errors import BadRequestError
+from lastgood.serving.gateway.errors import BadRequestError, BusyError
 from lastgood.serving.gateway.inference import Inference
 from lastgood.serving.gateway.messages import JSON, Request, Response, error_response
+from lastgood.serving.gateway.pending import Answers, Reason
 from lastgood.serving.gateway.protocol import Codec
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.route import Lane
@@ -74,6 +75,10 @@ def infer(reception: Reception, request: Request, address: Address) -> None:
     try:
         lane = reception.deal(model, version)
         desk = reception.admit(lane, traffic)
+    except BusyError as exc:
+        request.body = b""  # it may be large, and is not read
+        reception.brake.hold(partial(request.respond, refuse(exc)))
+        return
     except LastgoodError as exc:
         request.respond(refuse(exc))
         return
@@ -93,12 +98,16 @@ def infer(reception: Reception, request: Request, address: Address) -> None:
         inference.answer(nothing, 0, 0)
         return
     request.on_disconnect = inference.abandon
-    reception.take(inference)
+    try:
+        reception.take(inference)
+    except BusyError as exc:
+        reception.brake.hold(partial(request.respond, refuse(exc)))
 
 
 def refuse(error: LastgoodError) -> Response:
     """Give the answer for an error; what may pass is to be tried again."""
-    return error_response(find_status(error), str(error), extra=RETRY if error.transient else b"")
+    extra = b"retry-after: %d\r\n" % error.retry_seconds if isinstance(error, BusyError) else RETRY if error.transient else b""
+    return error_response(find_status(error), str(error), extra=extra)
 
 
 def name_origin(lane: Lane) -> bytes:

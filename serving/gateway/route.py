@@ -60,8 +60,8 @@ class Pool(Protocol):
         """Requests that wait for a replica."""
         ...
 
-    def refusal(self) -> str | None:
-        """Say why no further request is taken now, None if one is."""
+    def check_room(self, seconds: float | None = None) -> None:
+        """Let one more request in, or raise an UnavailableError."""
         ...
 
     def submit(self, pending: Any) -> None:

@@ -1,13 +1,15 @@
 """What a version takes and gives, whatever protocol a request comes by: names, datatypes, shapes, and what may be joined."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from lastgood.registry.content import Content
-from lastgood.serving.gateway.batcher import Key, Outputs
+from lastgood.serving.gateway.batch import Outputs
 from lastgood.serving.gateway.errors import BadRequestError
+from lastgood.serving.gateway.pending import Key
 from lastgood.serving.replica.slots import Array
 from lastgood.tensors import DATATYPES, TensorSpec
 
@@ -24,6 +26,7 @@ class Call(NamedTuple):
     rows: int
     outputs: Sequence[int]
     binary: frozenset[int] = frozenset()  # which of them are wanted in binary form
+    timeout_seconds: float = math.inf  # how long its client waits
     finite: bool = True  # whether no input holds NaN or infinity: JSON cannot, binary forms can
 
 
@@ -148,15 +151,23 @@ def check_id(request_id: str) -> None:
         raise BadRequestError(f"id has {len(request_id)} characters; {ID_LIMIT} are allowed.")
 
 
-def check_parameters(parameters: Mapping[str, object]) -> None:
+def read_timeout(parameters: Mapping[str, Any]) -> float:
     """
-    Refuse what would change the answer and is not done here; what is not known otherwise is ignored, as the protocol says.
+    Give how long the client waits, in seconds: ``timeout`` in microseconds, as Triton has it; infinity where it does not say.
+
+    Refuses what would change the answer and is not done here; what is not known otherwise is ignored, as the protocol says.
 
     Raises:
-        BadRequestError: The request belongs to a sequence.
+        BadRequestError: The time is none, or the request belongs to a sequence.
     """
     if found := sorted(_STATEFUL & parameters.keys()):
         raise BadRequestError(f"parameters.{found[0]} is set; models here keep no state from request to request.")
+    timeout = parameters.get("timeout")
+    if timeout is None:
+        return math.inf
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout <= 0:
+        raise BadRequestError(f"parameters.timeout is {timeout!r:.40}; expected microseconds, a whole number above 0.")
+    return timeout / 1e6
 
 
 def is_finite(array: Array) -> bool:

@@ -1,7 +1,7 @@
 """One replica with what it has in its hands."""
 
 from lastgood.serving.backends.replica import Replica
-from lastgood.serving.gateway.batcher import Batch
+from lastgood.serving.gateway.batch import Batch
 from lastgood.serving.gateway.pulse import Pulse
 
 

@@ -120,7 +120,7 @@ def test_a_replica_at_its_limit_ends_alone_and_what_it_held_is_answered(
             pool = make_pool(versions, make_program(GREEDY), gateway.deaths, serving=ReplicaSettings(memory_bytes=LIMIT))
             gateway.pools.append(pool)
             await pool.start()
-            gateway.plane.add_pool(pool)
+            gateway.reception.add_pool(pool)
             lane = tools.make_lane(pool)
             gateway.route(lane)
             async with tools.connect(gateway.plane.port) as client:
@@ -193,7 +193,7 @@ def test_the_process_in_reserve_takes_the_place_of_one_that_died(run: Run, versi
         await pool.stop()
         assert 1 == len(spares())
         await backend.close()
-        assert [] == psutil.Process().children()
+        assert [] == spares()
 
     run(scenario)
 

@@ -21,9 +21,10 @@ from lastgood.monitoring.predictions.join import EARLY, LOOKED_UP
 from lastgood.monitoring.predictions.settings import PredictionSettings
 from lastgood.monitoring.predictions.write import PredictionLog
 from lastgood.serving.gateway import observer as module
-from lastgood.serving.gateway.batcher import Batch, Pending
+from lastgood.serving.gateway.batch import Batch
 from lastgood.serving.gateway.feed import Feed
 from lastgood.serving.gateway.observer import ObserverProcess
+from lastgood.serving.gateway.pending import Pending
 from lastgood.serving.gateway.route import Lane, Tally
 from lastgood.serving.observer.desk import Desk
 from lastgood.serving.observer.drift import DriftDesk

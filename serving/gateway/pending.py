@@ -1,0 +1,136 @@
+"""One request on its way to a replica and back, whatever protocol it came by."""
+
+import logging
+from typing import Literal, Protocol
+
+from lastgood.serving.gateway.charges import Incident
+from lastgood.serving.gateway.route import Lane
+from lastgood.serving.replica.slots import Array
+
+log = logging.getLogger(__name__)
+# Why a request got no answer; broken is a bug of the gateway.
+Reason = Literal["failed", "invalid", "unfit", "timeout", "died", "stopped", "broken", "disconnected"]
+Key = tuple[tuple[int, ...], ...]
+
+
+class Answers(Protocol):
+    """The outputs of one batch."""
+
+    def values(self, output: int, start: int, stop: int) -> list[object]:
+        """Give the elements of rows ``start`` to ``stop``, row-major."""
+        ...
+
+    def shape(self, output: int, start: int, stop: int) -> list[int]:
+        """Give the shape of rows ``start`` to ``stop``."""
+        ...
+
+    def part(self, output: int, start: int, stop: int) -> Array:
+        """Give rows ``start`` to ``stop`` as they are, valid as long as the answer is."""
+        ...
+
+
+class Part:
+    """A half of a batch that failed: its requests run together once more, so that a bad one is found in few runs."""
+
+    __slots__ = ("incident",)
+
+    def __init__(self, incident: Incident) -> None:
+        """Belong to what happened to the whole batch: one event, however many of its requests fail."""
+        self.incident = incident
+
+
+class Pending:
+    """
+    One request: its inputs, its deadline, and whom it is charged to.
+
+    ``lane`` is the one it was dealt and is charged to; ``runs_on`` is the one whose replicas answer it, another only
+    after a replica died. A subclass says in `answered` and `refused` what becomes of it; one of them is called, once.
+    """
+
+    __slots__ = (
+        "arrived",
+        "counted",
+        "deadline",
+        "dispatched",
+        "finished",
+        "finite",
+        "hurried",
+        "inputs",
+        "key",
+        "lane",
+        "nbytes",
+        "part",
+        "request_id",
+        "retried",
+        "rows",
+        "runs_on",
+        "serial",
+        "slice",
+        "traffic",
+    )
+
+    def __init__(self, lane: Lane, inputs: tuple[Array, ...], key: Key | None, rows: int, arrived: float, deadline: float) -> None:
+        """
+        Make a request that is ready to be queued.
+
+        Args:
+            lane: Dealt by the route.
+            inputs: In the order of the content's inputs; "batch …" where ``key`` is given.
+            key: Requests of one key can be joined along the first axis; None cannot be joined.
+            rows: Length of that axis; 1 where there is none.
+            arrived: Monotonic time in seconds.
+            deadline: Monotonic time after which it counts as failed.
+        """
+        self.lane = lane
+        self.runs_on = lane
+        self.inputs = inputs
+        self.key = key
+        self.rows = rows
+        # Texts are counted by their pointers: near enough for limits.
+        self.nbytes = inputs[0].nbytes if len(inputs) == 1 else sum([array.nbytes for array in inputs])
+        self.arrived = arrived
+        self.deadline = deadline
+        self.dispatched = 0.0
+        self.finished = False
+        self.counted = False  # whether it is in its lane's tally
+        self.retried = False  # whether a replica died with it
+        self.hurried = False  # its client set an earlier deadline than the version's: that it passes is no fault of the version
+        self.finite = True  # whether no input holds NaN or infinity, so that an answer that does is the model's doing
+        # What the observer is told of it.
+        self.request_id = ""
+        self.traffic = "production"
+        self.slice = ""
+        self.serial = 0  # its number where a shadow has a copy, and the copy's too
+        self.part: Part | None = None  # runs with these and no others since the batch it was in failed
+
+    def answered(self, outputs: Answers, start: int, stop: int) -> None:
+        """Take the answer: rows ``start`` to ``stop``, valid during this call only."""
+        raise NotImplementedError
+
+    def refused(self, reason: Reason, message: str) -> None:
+        """Take the reason why there is none."""
+        raise NotImplementedError
+
+    def answer(self, outputs: Answers, start: int, stop: int) -> None:
+        """Finish with an answer; a bug in writing it must not stop the others of the batch."""
+        self.finished = True
+        try:
+            self.answered(outputs, start, stop)
+        except Exception:
+            log.exception("An answer of %s@%s could not be written", self.runs_on.pool.model, self.runs_on.pool.number)
+            self.refused("broken", "the gateway could not write the answer; its log says more")
+
+    def refuse(self, reason: Reason, message: str) -> None:
+        """Finish without one."""
+        self.finished = True
+        self.refused(reason, message)
+
+    def abandon(self, gone: bool = True) -> None:  # noqa: FBT001, FBT002 - as `Request.on_disconnect` has it
+        """
+        Finish because the client is gone; this never counts against a version.
+
+        One that sends no more may be gone or read on. What is being computed for it goes on; what still waits gives way, for under
+        load most of those clients have lost their patience.
+        """
+        if not self.finished and (gone or not self.counted):
+            self.refuse("disconnected", "the client closed the connection while the request waited")
