@@ -95,7 +95,7 @@ def _fits(shape: list[int], wanted: list[int]) -> bool:
     if len(shape) != len(wanted):
         return False
     for size, own in zip(shape, wanted, strict=True):  # noqa: SIM110 - for each request, and a generator costs three times as much
-        if size != own and not own < 0 < size:
+        if size <= 0 or (size != own and own >= 0):
             return False
     return True
 
