@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Collection
+from pathlib import Path
 from typing import Final
 
 from lastgood.serving.backends.connected import ConnectedReplica
@@ -22,6 +23,7 @@ from lastgood.serving.replica.memory import OUT_OF_MEMORY_STATUS
 log = logging.getLogger(__name__)
 # -P: the folder the gateway runs in must not shadow what the replica imports.
 PROGRAM: Final = (sys.executable, "-P", "-m", "lastgood.serving.replica")
+_COUNTERS: Final = Path("/proc/vmstat")
 _HINT: Final = "its standard error says more"
 
 
@@ -59,6 +61,7 @@ class ReplicaProcess(ConnectedReplica):
         self._spare = spare
         self._popen: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
+        self._oom_kills = 0  # of the whole machine, when it started
 
     @property
     def pid(self) -> int | None:
@@ -75,6 +78,7 @@ class ReplicaProcess(ConnectedReplica):
                 child.end()
             self._exited.set()
             raise ReplicaFailedError(f"The replica of {self.name} cannot be started: {exc}.") from exc
+        self._oom_kills = count_oom_kills()
         self._popen = child.popen
         self._pidfd = os.pidfd_open(self._popen.pid)
         self._loop.add_reader(self._pidfd, self._reap)
@@ -115,7 +119,18 @@ class ReplicaProcess(ConnectedReplica):
         how = describe_status(status)
         if status == OUT_OF_MEMORY_STATUS and self._launch.memory_bytes is not None:
             how = f"used up its {self._launch.memory_bytes} bytes of memory and ended; memory_bytes in [serving] sets the limit"
+        elif status == -signal.SIGKILL and (more := count_oom_kills() - self._oom_kills) > 0:
+            how += f"; since it started the kernel ended {more} process{'es' * (more > 1)} for want of memory"
         self._finish(how, _HINT)
+
+
+def count_oom_kills() -> int:
+    """Give how many processes the kernel has ended for want of memory since it booted; 0 where it does not say."""
+    try:
+        lines = _COUNTERS.read_text("ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def describe_status(status: int) -> str:

@@ -12,6 +12,7 @@ from lastgood.doctor.project import examine_pipelines
 from lastgood.pipelines.health import Finding, examine_disk, examine_serving, tabulate
 from lastgood.ports import free_ports
 from lastgood.registry.registry import Registry
+from lastgood.replicas import ReplicaSettings, ServingSettings
 from lastgood.settings import Settings, load_settings
 
 
@@ -50,6 +51,15 @@ def test_packages_that_break_each_other_are_found(settings: Settings, monkeypatc
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "0.155.2" if name == "fastapi" else real(name))
     assert "pip install 'fastapi<0.151'" in by_name(list(examine_machine(settings)))["packages"].sentence
+
+
+def test_providers_that_are_not_there_are_told(settings: Settings) -> None:
+    """Nothing about the default; a list without one that is there keeps the gateway from starting."""
+    assert "providers" not in {finding.name for finding in examine_machine(settings)}
+    serving = ServingSettings(providers=("cuda",), models={"m": ReplicaSettings(providers=("openvino", "cpu"))})
+    told = [found for found in examine_machine(settings.model_copy(update={"serving": serving})) if found.name == "providers"]
+    assert ["problem", "ok"] == [found.status for found in told]
+    assert "has none of them, it has ['cpu']" in told[0].sentence
 
 
 def test_a_token_others_can_read_is_told(settings: Settings, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """However a replica ends: it is found out soon, replaced soon, and what it held is answered by another."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -135,6 +136,46 @@ def test_a_replica_at_its_limit_ends_alone_and_what_it_held_is_answered(
                 assert (await client.infer([1, 2, 3])).data == [3, 5, 7]
 
     run(scenario)
+
+
+@contextlib.contextmanager
+def control_group(limit_bytes: int) -> Iterator[Path]:
+    """Give a control group with that much memory, of either version; skip where none can be made."""
+    name = f"lastgood-test-{os.getpid()}"
+    for folder, file in ((Path("/sys/fs/cgroup/memory", name), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup", name), "memory.max")):
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        try:
+            if (folder / file).exists():
+                (folder / file).write_text(str(limit_bytes))
+                yield folder
+                return
+        finally:
+            folder.rmdir()
+    pytest.skip("no control group of memory can be made here: that takes root, or one that was delegated")
+
+
+def test_the_kernels_choice_is_a_death_and_said(run: Run, versions: "Versions", tools: "Tools", make_program: MakeProgram) -> None:
+    """A replica that the kernel ends for its memory: its request is answered by another, and the event says what to suspect."""
+
+    async def scenario(group: Path) -> None:
+        async with tools.open_gateway() as gateway:
+            lane = await gateway.serve(versions.linear(), program=make_program(GREEDY))
+            move(gateway.pools[0].pids[0], group)
+            async with tools.connect(gateway.plane.port) as client:
+                assert (await client.infer([5, 0, 0])).data == [11, 1, 1]
+            (why,) = gateway.deaths
+            assert "was killed by SIGKILL; since it started the kernel ended 1 process" in why
+            assert (lane.tally.requests, lane.tally.failed) == (1, 0)
+
+    with control_group(32 << 20) as group:
+        run(lambda: scenario(group))
+
+
+def move(pid: int, group: Path) -> None:
+    (group / "cgroup.procs").write_text(str(pid))
 
 
 def test_a_limit_that_is_too_low_is_a_sentence(run: Run, versions: "Versions", make_program: MakeProgram) -> None:

@@ -38,6 +38,8 @@ def examine_machine(settings: Settings) -> Iterator[Finding]:
     yield from _examine_people(settings)
     if settings.backend == "docker":
         yield _examine_engine(settings)
+    else:
+        yield from _examine_providers(settings)
     if settings.token_file is not None:
         yield _examine_secret("token", settings.token_file)
 
@@ -105,6 +107,21 @@ def _examine_people(settings: Settings) -> Iterator[Finding]:
         return
     if settings.oncall:
         yield Finding("on call", "ok", f"Told by: {', '.join(settings.people.receivers) or 'nobody'}.")
+
+
+def _examine_providers(settings: Settings) -> Iterator[Finding]:
+    wanted = [providers for providers in settings.serving.list_providers() if providers != ("cpu",)]
+    if not wanted:
+        return
+    from lastgood.runtime import choose_providers
+
+    for providers in wanted:
+        try:
+            choose_providers(providers)
+        except ConfigurationError as exc:
+            yield Finding("providers", "problem", f"{exc} The gateway does not start.")
+        else:
+            yield Finding("providers", "ok", f"ONNX Runtime has one of {', '.join(providers)}; `lastgood status` says which is in use.")
 
 
 def _examine_engine(settings: Settings) -> Finding:
