@@ -19,7 +19,8 @@ class Predictor:
     """
     Asks for answers, over connections that are kept open; may be shared by threads.
 
-    Every word takes ``seconds``, the time for all of its attempts. An answer that comes drop by drop may take up to twice as long.
+    The time for an answer holds for all attempts together. It is looked at between two pieces of what comes: a body in drops may take up
+    to twice as long, and a head in drops longer. `AsyncPredictor` ends on time whatever comes.
     """
 
     def __init__(self, settings: Settings, *, traffic: str | None = None, seconds: float = 30.0, retries: RetryPolicy = RETRIES) -> None:

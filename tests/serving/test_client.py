@@ -51,7 +51,7 @@ def make_settings(folder: Path, port: int, **more: Any) -> Settings:
 
 def same(wanted: Array, got: Array) -> bool:
     """Say whether two arrays are of one type, shape and content."""
-    return wanted.dtype == got.dtype and wanted.shape == got.shape and wanted.tolist() == got.tolist()
+    return bool(wanted.dtype == got.dtype and wanted.shape == got.shape and wanted.tolist() == got.tolist())
 
 
 @pytest.mark.parametrize("binary", [None, True, False])
@@ -247,7 +247,12 @@ def test_a_model_that_fails_on_a_request_is_an_error_of_its_own(run: Run, versio
 
 @pytest.mark.parametrize(
     ("described", "wanted"),
-    [({"extensions": ["binary_tensor_data"]}, True), ({"extensions": []}, False), ({}, False), ({"extensions": "binary_tensor_data"}, False)],
+    [
+        ({"extensions": ["binary_tensor_data"]}, True),
+        ({"extensions": []}, False),
+        ({}, False),
+        ({"extensions": "binary_tensor_data"}, False),
+    ],
 )
 def test_binary_tensors_are_sent_where_the_server_names_them(described: dict[str, Any], *, wanted: bool) -> None:
     """A list with the extension's name, and nothing that only looks like it."""
