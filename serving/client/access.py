@@ -1,16 +1,13 @@
-"""What a client shows to be let in, and how its requests are labelled."""
+"""What a client shows to be let in, how its requests are labelled, and how many connections it has."""
 
 from pathlib import Path
-from typing import Any, Final
-
-import httpx
+from typing import Final
 
 from lastgood.errors import UsageError
-from lastgood.serving.trust import trust
 from lastgood.settings import Settings
 
-# Kept shorter than by the gateway (75 s), so that none is used that it is about to close.
-_LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0)
+CONNECTIONS: Final = 16  # at once; httpx looks through all of them for each request, so that more of them make it slower
+IDLE_SECONDS: Final = 60.0  # shorter than the gateway keeps a connection (75 s), so that none is used that it is about to close
 
 
 def read_token(path: Path | None) -> str | None:
@@ -28,30 +25,33 @@ def read_token(path: Path | None) -> str | None:
         raise UsageError(f"The token file {path} cannot be read: {exc.strerror}.") from exc
 
 
-def make_headers(settings: Settings) -> dict[str, str]:
+def make_headers(settings: Settings, traffic: str | None = None) -> dict[str, str]:
     """
     Give the headers that every request of this project's clients has.
+
+    Args:
+        settings: Where the token is.
+        traffic: A label that sets the requests apart in the metrics.
 
     Raises:
         UsageError: The token file cannot be read.
     """
     token = read_token(settings.token_file)
-    return {"authorization": f"Bearer {token}"} if token else {}
-
-
-def make_options(settings: Settings, traffic: str | None) -> dict[str, Any]:
-    """
-    Give what an httpx client of this project's inference port is made with; how long a request may take is said with each.
-
-    Args:
-        settings: Where the gateway is, the token and whom to trust.
-        traffic: A label that sets the requests apart in the metrics.
-
-    Raises:
-        UsageError: The token file cannot be read.
-        ConfigurationError: Nor can the certificates.
-    """
-    headers = {**make_headers(settings), "accept-encoding": "identity"}
+    headers = {"accept-encoding": "identity"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
     if traffic is not None:
         headers["x-lastgood-traffic"] = traffic
-    return {"base_url": settings.rest_url, "headers": headers, "verify": trust(settings), "limits": _LIMITS}
+    return headers
+
+
+def check_count(connections: int) -> int:
+    """
+    Give how many connections a client may have.
+
+    Raises:
+        UsageError: There are none.
+    """
+    if connections < 1:
+        raise UsageError(f"A client with {connections} connections reaches nobody; expected 1 or more.")
+    return connections

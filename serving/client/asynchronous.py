@@ -9,23 +9,41 @@ from typing import Any, Self
 import httpx
 
 from lastgood.serving.client import calls
-from lastgood.serving.client.access import make_options
+from lastgood.serving.client.access import CONNECTIONS, IDLE_SECONDS, check_count, make_headers
 from lastgood.serving.client.answer import Answer, Array
 from lastgood.serving.client.errors import AnswerBrokenOffError
 from lastgood.serving.client.retries import ONCE, RETRIES, RetryBudget, RetryPolicy, Tries
+from lastgood.serving.trust import trust
 from lastgood.settings import Settings
 
 
 class AsyncPredictor:
     """Asks for answers as `Predictor` does, with the same words; belongs to one event loop, and many requests may be under way at once."""
 
-    def __init__(self, settings: Settings, *, traffic: str | None = None, seconds: float = 30.0, retries: RetryPolicy = RETRIES) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        traffic: str | None = None,
+        seconds: float = 30.0,
+        retries: RetryPolicy = RETRIES,
+        connections: int = CONNECTIONS,
+    ) -> None:
         """Remember what `Predictor` does; nothing is sent yet."""
         self._url = settings.rest_url
         self._seconds = calls.check_seconds(seconds)
         self._policy, self._budget = retries, RetryBudget(retries)
         self._binary: bool | None = None
-        self._http = httpx.AsyncClient(**make_options(settings, traffic))
+        self._http = httpx.AsyncClient(
+            base_url=self._url,
+            headers=make_headers(settings, traffic),
+            verify=trust(settings),
+            limits=httpx.Limits(
+                max_connections=check_count(connections), max_keepalive_connections=connections, keepalive_expiry=IDLE_SECONDS
+            ),
+            trust_env=False,  # as the other client: a gateway is not behind the proxy of somebody's browser
+        )
+        self._slots = asyncio.Semaphore(connections)  # httpx's own queue takes time with the square of those who wait
 
     async def __aenter__(self) -> Self:
         """Give the client; leaving closes its connections."""
@@ -107,7 +125,7 @@ class AsyncPredictor:
     async def _try(self, call: calls.Call, tries: Tries) -> httpx.Response:
         request = self._http.build_request(call.method, call.path, content=call.content, headers=call.headers, timeout=None)
         try:
-            async with asyncio.timeout(tries.remaining()):
+            async with asyncio.timeout(tries.remaining()), self._slots:
                 response = await self._http.send(request, stream=True)
                 try:
                     await response.aread()

@@ -1,17 +1,18 @@
 """Asks a gateway's data plane for answers."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from lastgood.serving.client import calls
-from lastgood.serving.client.access import make_options
+from lastgood.serving.client.access import CONNECTIONS, IDLE_SECONDS, check_count, make_headers
 from lastgood.serving.client.answer import Answer, Array
-from lastgood.serving.client.errors import AnswerBrokenOffError
 from lastgood.serving.client.retries import ONCE, RETRIES, RetryBudget, RetryPolicy, Tries
+from lastgood.serving.client.timed import TimedTransport
+from lastgood.serving.trust import trust
 from lastgood.settings import Settings
 
 
@@ -19,11 +20,18 @@ class Predictor:
     """
     Asks for answers, over connections that are kept open; may be shared by threads.
 
-    The time for an answer holds for all attempts together. It is looked at between two pieces of what comes: a body in drops may take up
-    to twice as long, and a head in drops longer. `AsyncPredictor` ends on time whatever comes.
+    The time for an answer holds for all attempts and waits together.
     """
 
-    def __init__(self, settings: Settings, *, traffic: str | None = None, seconds: float = 30.0, retries: RetryPolicy = RETRIES) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        traffic: str | None = None,
+        seconds: float = 30.0,
+        retries: RetryPolicy = RETRIES,
+        connections: int = CONNECTIONS,
+    ) -> None:
         """
         Remember the address, the token and whom to trust; nothing is sent yet.
 
@@ -32,12 +40,17 @@ class Predictor:
             traffic: A label that sets these requests apart in the metrics, such as ``evaluation``.
             seconds: How long an answer may take where a call does not say.
             retries: When `predict`, `ask` and `metadata` try again; the other words never do.
+            connections: At most; further requests wait for one, within their time.
         """
         self._url = settings.rest_url
         self._seconds = calls.check_seconds(seconds)
         self._policy, self._budget = retries, RetryBudget(retries)
         self._binary: bool | None = None  # whether the server takes binary tensors, once it was asked
-        self._http = httpx.Client(**make_options(settings, traffic))
+        self._http = httpx.Client(
+            base_url=self._url,
+            headers=make_headers(settings, traffic),
+            transport=TimedTransport(verify=trust(settings), connections=check_count(connections), idle_seconds=IDLE_SECONDS),
+        )
 
     def __enter__(self) -> Self:
         """Give the client; leaving closes its connections."""
@@ -157,39 +170,8 @@ class Predictor:
             time.sleep(wait)
 
     def _try(self, call: calls.Call, tries: Tries) -> httpx.Response:
-        left = tries.remaining()
-        limits = {"connect": left, "read": left, "write": left, "pool": left}
-
-        def renew(*_: object) -> None:
-            """Before each phase: httpx limits phases, and what one took is no longer there for the next."""
-            now = max(0.001, tries.until - time.monotonic())
-            limits.update(dict.fromkeys(limits, now))
-
-        more = {"timeout": limits, "trace": renew}
-        request = self._http.build_request(call.method, call.path, content=call.content, headers=call.headers, extensions=more)
-        response = self._http.send(request, stream=True)
-        try:
-            response.stream = _Watched(response.stream, tries)
-            response.read()
-        except httpx.TimeoutException:
-            raise
-        except httpx.TransportError as exc:
-            raise AnswerBrokenOffError(f"The answer from {self._url} broke off ({exc!r}); it is not asked for twice.") from exc
-        finally:
-            response.close()
-        return response
-
-
-class _Watched(httpx.SyncByteStream):
-    """A body that ends with the deadline, between two of its pieces."""
-
-    def __init__(self, inner: Any, tries: Tries) -> None:
-        self._inner, self._tries = inner, tries
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._inner:
-            self._tries.remaining()
-            yield piece
-
-    def close(self) -> None:
-        self._inner.close()
+        tries.remaining()
+        more = {"until": tries.until}
+        return self._http.send(
+            self._http.build_request(call.method, call.path, content=call.content, headers=call.headers, extensions=more)
+        )

@@ -52,6 +52,7 @@ class Scripted:
     port: int = 0
     times: list[float] = field(default_factory=list)  # when each request came
     connections: int = 0
+    prefix: bytes = b""  # of what drips, and comes at once
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Read requests with a body of known length and do the next step for each."""
@@ -64,6 +65,7 @@ class Scripted:
                 self.times.append(time.monotonic())
                 data, then = self.steps[min(len(self.times), len(self.steps)) - 1]
                 if then == "drip":
+                    writer.write(self.prefix)
                     for byte in data:
                         writer.write(bytes([byte]))
                         await asyncio.sleep(0.05)
@@ -233,16 +235,17 @@ def test_the_deadline_holds(run: Run, tmp_path: Path, kind: str, slow: bytes) ->
 
 
 @both
-def test_an_answer_in_drops_does_not_outlast_the_deadline(run: Run, tmp_path: Path, kind: str) -> None:
-    """Each drop is in time; all of them would take five seconds."""
+@pytest.mark.parametrize("drops", [b"HTTP/1.1 200 OK\r\nx: " + b"a" * 100, b"\r\n" + b"a" * 100])
+def test_an_answer_in_drops_does_not_outlast_the_deadline(run: Run, tmp_path: Path, kind: str, drops: bytes) -> None:
+    """Of its head or of its body: each drop is in time, all of them would take five seconds."""
 
     async def scenario() -> None:
-        async with script((b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", ""), GOOD) as server:
-            server.steps[0] = (server.steps[0][0] + b"a" * 100, "drip")
+        async with script((drops, "drip"), GOOD) as server:
+            server.prefix = b"" if drops.startswith(b"HTTP") else b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n"
             began = time.monotonic()
             with pytest.raises(DeadlineError):
                 await ask(tmp_path, server.port, kind, seconds=1.0)
-            assert time.monotonic() - began < 2
+            assert 0.9 < time.monotonic() - began < 1.8
 
     run(scenario)
 
@@ -340,6 +343,25 @@ def test_threads_may_share_a_client(run: Run, tmp_path: Path) -> None:
             assert server.connections <= 4
 
     run(scenario)
+
+
+def test_many_requests_at_once_wait_for_a_connection_within_their_time(run: Run, tmp_path: Path) -> None:
+    """No more connections than allowed, every answer its own; whoever waits in vain is told in time."""
+
+    async def scenario() -> None:
+        async with script(GOOD) as server, AsyncPredictor(make_settings(tmp_path, server.port), connections=3) as predictor:
+            answers = await asyncio.gather(*(predictor.predict("m", X, binary=False) for _ in range(200)))
+            assert ([3] * 200, 200) == ([answer.version for answer in answers], len(server.times))
+            assert 1 <= server.connections <= 3
+        async with script(b"") as server, AsyncPredictor(make_settings(tmp_path, server.port), connections=1) as predictor:
+            began = time.monotonic()
+            ends = await asyncio.gather(*(predictor.predict("m", X, binary=False, seconds=0.4) for _ in range(5)), return_exceptions=True)
+            assert {DeadlineError} == {type(end) for end in ends}
+            assert time.monotonic() - began < 2
+
+    run(scenario)
+    with pytest.raises(UsageError, match="1 or more"):
+        Predictor(make_settings(tmp_path, 1), connections=0)
 
 
 class Hand:
