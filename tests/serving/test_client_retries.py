@@ -11,6 +11,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import httpx
 import numpy as np
 import pytest
@@ -362,6 +363,15 @@ def test_many_requests_at_once_wait_for_a_connection_within_their_time(run: Run,
     run(scenario)
     with pytest.raises(UsageError, match="1 or more"):
         Predictor(make_settings(tmp_path, 1), connections=0)
+
+
+def test_every_error_of_a_connection_is_one_of_httpx() -> None:
+    """By name: a new one in httpcore must not go past the rules for trying again."""
+    families = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError, httpcore.UnsupportedProtocol)
+    kinds = [kind for kind in vars(httpcore).values() if isinstance(kind, type) and issubclass(kind, families)]
+    assert len(kinds) > 10
+    for kind in kinds:
+        assert issubclass(getattr(httpx, kind.__name__), httpx.TransportError), kind
 
 
 class Hand:
