@@ -12,7 +12,7 @@ DryRun = Annotated[bool, Parameter(name="--dry-run", negative="", help="Say what
 Tag = Annotated[bool, Parameter(name="--tag", negative="", help="Tag the commit with the version's name and digest.")]
 
 
-def _check_wait(_: type, value: float) -> None:
+def check_wait(_: type, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"expected a number of seconds above 0, got {value}")
 
@@ -25,5 +25,5 @@ def read_whole(_: type, tokens: Sequence[Token]) -> int:
     return int(text)
 
 
-WaitSeconds = Annotated[float, Parameter(name="--wait-seconds", validator=_check_wait, help="How long to wait at most.")]
+WaitSeconds = Annotated[float, Parameter(name="--wait-seconds", validator=check_wait, help="How long to wait at most.")]
 Seed = Annotated[int | None, Parameter(converter=read_whole, help="Of everything random; default: the next version number.")]

@@ -1,0 +1,57 @@
+"""What a client shows to be let in, how its requests are labelled, and how many connections it has."""
+
+from pathlib import Path
+from typing import Final
+
+from lastgood.errors import UsageError
+from lastgood.settings import Settings
+
+CONNECTIONS: Final = 16  # at once; httpx looks through all of them for each request, so that more of them make it slower
+IDLE_SECONDS: Final = 60.0  # shorter than the gateway keeps a connection (75 s), so that none is used that it is about to close
+
+
+def read_token(path: Path | None) -> str | None:
+    """
+    Read a bearer token from its file.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8").strip()
+    except OSError as exc:
+        raise UsageError(f"The token file {path} cannot be read: {exc.strerror}.") from exc
+
+
+def make_headers(settings: Settings, traffic: str | None = None) -> dict[str, str]:
+    """
+    Give the headers that every request of this project's clients has.
+
+    Args:
+        settings: Where the token is.
+        traffic: A label that sets the requests apart in the metrics.
+
+    Raises:
+        UsageError: The token file cannot be read.
+    """
+    token = read_token(settings.token_file)
+    headers = {"accept-encoding": "identity"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    if traffic is not None:
+        headers["x-lastgood-traffic"] = traffic
+    return headers
+
+
+def check_count(connections: int) -> int:
+    """
+    Give how many connections a client may have.
+
+    Raises:
+        UsageError: There are none.
+    """
+    if connections < 1:
+        raise UsageError(f"A client with {connections} connections reaches nobody; expected 1 or more.")
+    return connections
