@@ -17,7 +17,7 @@ from lastgood.registry.content import Content, FileEntry
 from lastgood.serving.client import Answer, AsyncPredictor, BadAnswerError, ModelFailedError, Predictor
 from lastgood.serving.client.calls import names_binary
 from lastgood.serving.client.tensors import HEAD_BYTES, decode_answer, encode_request
-from lastgood.serving.gateway.batcher import Outputs
+from lastgood.serving.gateway.batch import Outputs
 from lastgood.serving.gateway.http import Server
 from lastgood.serving.gateway.limits import HttpLimits
 from lastgood.serving.gateway.listening import load_tls
