@@ -1,6 +1,9 @@
 """How much the gateway takes on; every number that protects it, in one place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
+
+from lastgood.replicas import ReplicaSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +36,8 @@ class PoolLimits:
     respawn_seconds: float = 0.1  # before the second respawn in a row; the first is immediate, each later one waits twice as long
     respawn_limit_seconds: float = 5.0
     settled_seconds: float = 2.0  # a replica that lived this long starts the row anew
+
+    @classmethod
+    def of(cls, settings: ReplicaSettings) -> Self:
+        """Give the limits that a model's settings ask for."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls) if field.name in ReplicaSettings.model_fields})

@@ -85,7 +85,7 @@ class ReplicaPool:
         self.content = content
         self.folder = folder
         self.serving = serving or ReplicaSettings()
-        self.limits = limits or PoolLimits(hang_seconds=self.serving.hang_seconds)
+        self.limits = limits or PoolLimits.of(self.serving)
         self.meter = VersionMeter()
         self.joins = content.batching == 0 and all(spec.shape and spec.shape[0] == -1 for spec in content.inputs)
         self._on_death = on_death

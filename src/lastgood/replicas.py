@@ -22,7 +22,7 @@ def _check_replicas(value: object) -> object:
 
 
 class ReplicaSettings(BaseModel):
-    """Everything that can be said of one model's replicas."""
+    """Everything that can be said of one model's replicas, and of the requests that wait for them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,6 +38,17 @@ class ReplicaSettings(BaseModel):
     )
     hang_seconds: float = Field(
         default=0.5, ge=0.2, le=10.0, description="a replica that holds a batch and gives no sign of life for this long is ended"
+    )
+
+    batch_rows: int = Field(default=64, ge=1, le=65_536, description="rows that are joined into one batch at most")
+    batch_bytes: int = Field(default=64 << 20, ge=1024, description="bytes of inputs that are joined into one batch at most")
+    queue_requests: int = Field(default=4096, ge=1, le=1_000_000, description="requests that may wait; more are refused with 503")
+    queue_bytes: int = Field(default=256 << 20, ge=1024, description="bytes of inputs that may wait; more are refused with 503")
+    deadline_seconds: float = Field(
+        default=10.0,
+        ge=0.05,
+        le=600.0,
+        description="for an answer; what cannot be in time is refused, a batch that takes longer ends its replica",
     )
 
     @model_validator(mode="after")

@@ -41,7 +41,7 @@ def test_a_model_has_what_it_says_and_what_holds_for_all(tmp_path: Path) -> None
     serving = load(tmp_path, SETTINGS).serving
     assert ReplicaSettings(replicas=2, memory_bytes=1 << 29) == serving.of("tumour")
     digits = serving.of("digits")
-    assert ("per-core", 4, ("cuda", "cpu"), 1 << 29, 0.5) == tuple(value for _, value in digits)
+    assert ReplicaSettings(replicas="per-core", threads=4, providers=("cuda", "cpu"), memory_bytes=1 << 29) == digits
     assert len(os.sched_getaffinity(0)) == digits.count()
     assert 2 == serving.of("tumour").count()
     assert ReplicaSettings() == load(tmp_path, "").serving.of("digits")
