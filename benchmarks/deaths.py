@@ -22,8 +22,6 @@ from typing import Any, Final
 import numpy as np
 from place import MODEL, NEVER, Load, Place, constant_load, open_place, print_figures, until
 
-from lastgood.settings import load_settings
-
 WAYS: Final = ("killed", "stopped", "out of memory")
 HERE: Final = Path(__file__).parent
 DEADLINE_SECONDS: Final = 10.0  # of the gateway
@@ -119,11 +117,8 @@ def summarize(seconds: list[float]) -> dict[str, float]:
 
 def run(deaths: int, clients: int, seed: int) -> dict[str, Any]:
     """Open a place whose replicas can be told to allocate, and end them."""
-    with open_place(1, start=False) as place:
+    with open_place(1, start=False, serving={"memory_bytes": MEMORY_BYTES}) as place:
         flag = place.settings.home / "allocate"
-        file = place.settings.project / "lastgood.toml"
-        file.write_text(f"{file.read_text('utf-8')}\n[serving]\nmemory_bytes = {MEMORY_BYTES}\n", "utf-8")
-        place.settings = place.settings.model_copy(update={"serving": load_settings(place.settings.project).serving})
         place.command = (sys.executable, str(HERE / "greedy_gateway.py"), str(flag))
         place.start()
         return asyncio.run(end_many(place, deaths, clients, seed, flag))

@@ -97,6 +97,7 @@ def open_place(
     start: bool = True,
     build: Callable[[int], Built] = build_scale_version,
     predictions: Mapping[str, Any] | None = None,
+    serving: Mapping[str, Any] | None = None,
 ) -> Iterator[Place]:
     """
     Make an installation with that many versions of the model; everything is gone afterwards.
@@ -107,6 +108,7 @@ def open_place(
         start: Whether it is started.
         build: Gives a version by its number, from 1.
         predictions: The model's settings of that name.
+        serving: The settings of that name.
     """
     folder = Path(tempfile.mkdtemp(prefix="lastgood-place-"))
     rest, control, prometheus, alertmanager = free_ports(4)
@@ -122,8 +124,9 @@ def open_place(
         "port_alertmanager": alertmanager,
     }
     policy = "".join(f"{name} = {value}\n" for name, value in QUICK_POLICY.items())
-    observed = "".join(f"{name} = {json.dumps(value)}\n" for name, value in (predictions or {}).items())
-    (folder / PROJECT_FILE).write_text(f"[models.{MODEL}.rollout]\n{policy}[models.{MODEL}.predictions]\n{observed}", "utf-8")
+    observed, served = ("".join(f"{name} = {json.dumps(value)}\n" for name, value in (own or {}).items()) for own in (predictions, serving))
+    tables = f"[models.{MODEL}.rollout]\n{policy}[models.{MODEL}.predictions]\n{observed}[serving]\n{served}"
+    (folder / PROJECT_FILE).write_text(tables, "utf-8")
     settings = load_settings(folder).model_copy(update=fresh)
     place = Place(settings, register(settings, folder, versions, build), command)
     try:

@@ -2,8 +2,9 @@
 Refusals that are given a moment later than they are decided.
 
 A client that asks again at once whenever it is refused, times a few hundred, would keep the gateway busy with refusing, and
-those that are served would get less. Whoever is refused for want of room waits a moment for the answer: it costs nothing here, and
-bounds how often one connection can ask. A client that waits as Retry-After says loses nothing.
+those that are served would get less. Whoever is refused for want of room waits a moment for the answer, the longer the more are
+refused: it costs nothing here, and bounds how many have to be refused in a second. No wait is longer than the shortest
+Retry-After, so a client that heeds it loses nothing.
 """
 
 import asyncio
@@ -12,7 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-HELD_SECONDS: Final = 0.1
+SHORTEST_SECONDS: Final = 0.1
+LONGEST_SECONDS: Final = 1.0
+PER_SECOND: Final = 2000  # refusals that are given, as long as no wait becomes longer than that
 MOST_HELD: Final = 16_384  # beyond, the oldest go at once
 
 
@@ -32,11 +35,13 @@ class Brake:
 
     def hold(self, give: Callable[[], None]) -> None:
         """Call ``give`` a moment later."""
-        self._held.append((time.monotonic() + HELD_SECONDS, give))
-        if len(self._held) > MOST_HELD:
-            self._held.popleft()[1]()
+        held = self._held
+        due = time.monotonic() + min(LONGEST_SECONDS, max(SHORTEST_SECONDS, len(held) / PER_SECOND))
+        held.append((max(due, held[-1][0]) if held else due, give))  # whoever came first goes first
+        if len(held) > MOST_HELD:
+            held.popleft()[1]()
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(HELD_SECONDS, self._release)
+            self._timer = asyncio.get_running_loop().call_later(SHORTEST_SECONDS, self._release)
 
     def _release(self) -> None:
         now = time.monotonic()

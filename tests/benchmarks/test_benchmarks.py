@@ -130,3 +130,12 @@ def test_labels_in_shadow_withdraw_what_lost_accuracy() -> None:
     result = run("shadow.py", "--repeat", "3")
     assert result["by_labels"]
     assert all(run["pairs"] < 3 * most for points, most in (("0.1", 400), ("0.05", 1_100)) for run in result[points]["runs"])
+
+
+@pytest.mark.system
+def test_clients_that_ask_again_at_once_do_not_keep_the_gateway_from_answering() -> None:
+    """Three times as many as find room: at least 80 % of the peak is still answered, within the deadline."""
+    if shutil.which("wrk") is None:
+        pytest.skip("wrk is not installed (Debian: apt-get install wrk)")
+    for own in run("overload.py", "--seconds", "3", "--rounds", "2"):
+        assert (own["share"] >= 0.8, own["p99_seconds"] <= 0.5, 0) == (True, True, own["other"]), own
