@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from lastgood.serving.gateway.envelope import WantedOutput
+from lastgood.serving.gateway.longlists import NotPlainError, cut_out
 from lastgood.serving.replica.slots import Array
 from lastgood.tensors import DATATYPES, TensorSpec
 
@@ -36,6 +37,7 @@ _CODES: Final = {
     "FP64": "d",
 }
 _ORDER: Final = "<" if sys.byteorder == "little" else ">"
+_LONG_BYTES: Final = 2048  # of a body, from which on it pays to read its numbers apart
 _FEW: Final = 4096  # elements that are packed as arguments of one call
 
 
@@ -66,27 +68,30 @@ class PlainReader:
         kinds = {None if spec.datatype == "BYTES" else _ELEMENTS.get(spec.datatype, int) for spec in specs}
         kind = kinds.pop() if len(kinds) == 1 else None
         self._decode = None if kind is None else _make_decoder(kind)
+        self._numbers = kind is float
         self._specs = [(spec.name, spec.datatype, list(spec.shape), DATATYPES[spec.datatype], -1 in spec.shape) for spec in specs]
 
     def read(self, body: bytes) -> tuple[PlainRequest[Any], tuple[Array, ...]] | None:
         """Give a request and its inputs in their order; None if it is not plain, or anything about it is wrong."""
         if self._decode is None:
             return None
+        long = cut_out(body, len(self._specs)) if self._numbers and len(body) > _LONG_BYTES else None
         try:
-            message = self._decode(body)
+            message = self._decode(body if long is None else long.rest)
             if len(message.inputs) != len(self._specs):
                 return None
             arrays = []
-            for given, (name, datatype, wanted, dtype, varies) in zip(message.inputs, self._specs, strict=True):
-                shape, data = given.shape, given.data
+            for index, (given, (name, datatype, wanted, dtype, varies)) in enumerate(zip(message.inputs, self._specs, strict=True)):
+                shape, data = given.shape, given.data if long is None else long.read(index)
                 if given.name != name or given.datatype != datatype or given.parameters is not None:
                     return None
                 if not (_fits(shape, wanted) if varies else shape == wanted):
                     return None
-                if not data or len(data) != math.prod(shape):
+                if not len(data) or len(data) != math.prod(shape):
                     return None
-                arrays.append(np.ndarray(shape, dtype, _pack(data, datatype)))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, struct.error):
+                packed = _pack(data, datatype) if isinstance(data, list) else _narrow(data, dtype)
+                arrays.append(np.ndarray(shape, dtype, packed))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, struct.error, NotPlainError):
             return None
         return message, tuple(arrays)
 
@@ -109,6 +114,14 @@ def _make_decoder(kind: type) -> Callable[[bytes], PlainRequest[Any]]:
 def _make_packer(code: str, count: int) -> Callable[..., bytes]:
     # In standard, not native, sizes: only those check the range of FP32.
     return struct.Struct(f"{_ORDER}{count}{code}").pack
+
+
+def _narrow(data: Array, dtype: np.dtype[Any]) -> Array:
+    with np.errstate(over="ignore"):
+        numbers = data.astype(dtype)
+    if not np.isfinite(numbers).all():
+        raise OverflowError
+    return numbers
 
 
 def _pack(data: list[Any], datatype: str) -> Any:

@@ -5,6 +5,7 @@ import math
 import re
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import event, given, settings
@@ -14,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from lastgood.registry.content import Content, FileEntry
 from lastgood.serving.gateway.batch import Outputs
 from lastgood.serving.gateway.errors import BadRequestError
+from lastgood.serving.gateway.longlists import NotPlainError, cut_out
 from lastgood.serving.gateway.plain import PlainReader
 from lastgood.serving.gateway.protocol import Codec
 from lastgood.tensors import DATATYPES, TensorSpec
@@ -219,3 +221,64 @@ def test_a_plain_request_is_read_as_by_the_full_reader(
     assert quick._replace(inputs=()) == call._replace(inputs=())
     if size and datatype != "BYTES" and datatype[0] != "U" and kinds is not NUMBERS:
         event("plain" if PlainReader([spec]).read(body) is not None else "not plain")
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False) | st.integers(-9, 9)), min_size=1, max_size=3), st.text()
+)
+def test_long_lists_of_numbers_are_cut_out_and_read_as_they_are(lists: list[list[float]], name: str) -> None:
+    """Whatever texts stand around them; one that was read before stays as it is."""
+    inputs = [{"name": name, "data": numbers} for numbers in lists]
+    body = msgspec.json.encode({"inputs": inputs, "id": name})
+    cut = cut_out(body, len(lists))
+    assert cut is not None
+    found = [cut.read(index) for index in range(len(lists))]
+    assert [np.array(numbers, np.float64).tolist() for numbers in lists] == [array.tolist() for array in found]
+    assert msgspec.json.decode(cut.rest) == {"inputs": [{"name": name, "data": []} for _ in lists], "id": name}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"inputs": [{"data" : [1, 2]}]}',  # another spelling: left to the other readers
+        rb'{"inputs":[{"x\"data":[1,2]}]}',  # the end of another key
+        b'{"inputs":[{"data":[1,2],"data":[3]}]}',  # twice
+        b'{"inputs":[{"data":"x"}]}',
+        b'{"inputs":[{"data":[1,2',
+        b'"data":[1]',
+    ],
+)
+def test_what_might_be_mistaken_is_not_cut_out(text: bytes) -> None:
+    """Then the body is read whole."""
+    assert cut_out(text, 1) is None
+
+
+@pytest.mark.parametrize("inside", [b"[1,[2]]", b"[true]", b'["1"]', b"[1 2]", b"[null]", b"[1e400]", b"[,]"])
+def test_a_list_of_something_else_is_not_read(inside: bytes) -> None:
+    """The full reader says what is wrong with it, if anything is."""
+    cut = cut_out(b'{"inputs":[{"data":%s}]}' % inside, 1)
+    assert cut is not None
+    with pytest.raises(NotPlainError):
+        cut.read(0)
+
+
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([1.0, 1e-30, 1e30]),
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=4),
+    st.sampled_from(["FP16", "FP32", "FP64"]),
+)
+def test_a_long_body_is_read_as_a_short_one_is(seed: int, scale: float, special: list[float], datatype: str) -> None:
+    """The elements are those that the full reader gives, or both refuse them."""
+    data = [*(np.random.default_rng(seed).normal(size=500) * scale).tolist(), *special]
+    spec = TensorSpec("x", datatype, (-1,))
+    codec = make_codec(spec)
+    body = msgspec.json.encode({"inputs": [{"name": "x", "datatype": datatype, "shape": [len(data)], "data": data}]})
+    try:
+        call = codec.decode(body, head_bytes=str(len(body)).encode())
+    except BadRequestError:
+        assert PlainReader([spec]).read(body) is None
+    else:
+        np.testing.assert_array_equal(codec.decode(body).inputs[0], call.inputs[0], strict=True)
+        assert PlainReader([spec]).read(body) is not None
