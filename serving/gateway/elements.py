@@ -29,7 +29,7 @@ _ARRAY_CODES: Final = {
     "INT16": "h",
     "INT32": "i",
     "INT64": "q",
-    "FP16": "f",  # narrowed below: arrays know no half precision
+    "FP16": "d",  # narrowed below: arrays know no half precision, and by way of FP32 it would be rounded twice
     "FP32": "f",
     "FP64": "d",
 }
