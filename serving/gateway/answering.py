@@ -34,7 +34,7 @@ def hand_out(batch: Batch, arrays: Sequence[Array], flags: Array | None, broken:
         if good:
             pending.answer(outputs, start, stop)
         elif not pending.finished:
-            if broken is None and not pending.finite:  # the client's doing, whoever is asked
+            if broken is None and not pending.has_finite_inputs():  # the client's doing, whoever is asked
                 pending.refuse("unfit", "the inputs hold NaN or infinity, and so does the answer")
             else:
                 batch.incident.charge(pending.lane, "invalid")

@@ -65,7 +65,6 @@ class Inference(Pending):
         self.request_id = request_id
         self.traffic = traffic
         self.slice = slice_name
-        self.finite = call.finite
         self.call = call
         self._desk = desk
         self._find_desk = find_desk
@@ -111,7 +110,7 @@ class Copy(Pending):
         self._meter = meter
         self.request_id, self.serial = original.request_id, original.serial
         self.traffic, self.slice = original.traffic, original.slice
-        self.finite, self.hurried = original.finite, original.hurried
+        self.hurried = original.hurried
 
     def answered(self, outputs: Answers, start: int, stop: int) -> None:
         """Count it; the observer is shown the batch."""

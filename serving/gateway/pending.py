@@ -3,6 +3,8 @@
 import logging
 from typing import Literal, Protocol
 
+import numpy as np
+
 from lastgood.serving.gateway.charges import Incident
 from lastgood.serving.gateway.route import Lane
 from lastgood.serving.replica.slots import Array
@@ -53,7 +55,6 @@ class Pending:
         "deadline",
         "dispatched",
         "finished",
-        "finite",
         "hurried",
         "inputs",
         "key",
@@ -95,13 +96,16 @@ class Pending:
         self.counted = False  # whether it is in its lane's tally
         self.retried = False  # whether a replica died with it
         self.hurried = False  # its client set an earlier deadline than the version's: that it passes is no fault of the version
-        self.finite = True  # whether no input holds NaN or infinity, so that an answer that does is the model's doing
         # What the observer is told of it.
         self.request_id = ""
         self.traffic = "production"
         self.slice = ""
         self.serial = 0  # its number where a shadow has a copy, and the copy's too
         self.part: Part | None = None  # runs with these and no others since the batch it was in failed
+
+    def has_finite_inputs(self) -> bool:
+        """Say whether no input holds NaN or infinity, so that an answer that does is the model's doing."""
+        return all(array.dtype.kind != "f" or bool(np.isfinite(array).all()) for array in self.inputs)
 
     def answered(self, outputs: Answers, start: int, stop: int) -> None:
         """Take the answer: rows ``start`` to ``stop``, valid during this call only."""

@@ -18,7 +18,8 @@ from lastgood.serving.gateway.envelope import BinaryOutput, GivenInput, InferReq
 from lastgood.serving.gateway.errors import BadRequestError
 from lastgood.serving.gateway.pending import Answers
 from lastgood.serving.gateway.plain import PlainReader, PlainRequest
-from lastgood.serving.gateway.signature import Call, Signature, check_id, is_finite, read_timeout
+from lastgood.serving.gateway.plans import Plans
+from lastgood.serving.gateway.signature import Call, Signature, check_id, read_timeout
 from lastgood.serving.replica.slots import Array
 
 
@@ -37,6 +38,7 @@ class Codec:
         """
         self.signature = Signature(model, number, content, joins=joins)
         self._plain = PlainReader(content.inputs)
+        self._plans = Plans()
         self._every_output: tuple[Sequence[int], frozenset[int]] = (self.signature.all_outputs, frozenset())
         self._model = model
         self._number = str(number)
@@ -55,19 +57,28 @@ class Codec:
         """
         if coding is not None:
             raise BadRequestError(f"The body has Content-Encoding {coding[:40].decode('latin-1')!r}; expected plain JSON.")
-        plain = self._plain.read(body) if head_bytes is None else None
-        if plain is not None:
-            request, whole = plain
-            timeout = self._check(request)
-            chosen, binary = self._choose_outputs(request) if request.outputs or request.parameters else self._every_output
-            return Call(request.id, whole, *self.signature.join(whole), chosen, binary, timeout)
+        quick = self._decode_plain(body) if head_bytes is None else self._plans.read(body, head_bytes)
+        if quick is not None:
+            return quick
         head, tail = split_body(body, head_bytes)
         message = envelope.decode(head)
         timeout = self._check(message)
-        given, finite = self._read_inputs(message, tail)
+        given, order = self._read_inputs(message, tail)
         inputs, key, rows = self.signature.arrange(given)
         chosen, binary = self._choose_outputs(message)
-        return Call(message.id, inputs, key, rows, chosen, binary, timeout, finite)
+        call = Call(message.id, inputs, key, rows, chosen, binary, timeout)
+        if order:
+            self._plans.keep(bytes(head), call, order)
+        return call
+
+    def _decode_plain(self, body: bytes) -> Call | None:
+        plain = self._plain.read(body)
+        if plain is None:
+            return None
+        request, whole = plain
+        timeout = self._check(request)
+        chosen, binary = self._choose_outputs(request) if request.outputs or request.parameters else self._every_output
+        return Call(request.id, whole, *self.signature.join(whole), chosen, binary, timeout)
 
     def _check(self, message: InferRequest | PlainRequest[Any]) -> float:
         """Check what a request says beside its tensors; give how long its client waits."""
@@ -75,10 +86,10 @@ class Codec:
             check_id(message.id)
         return read_timeout(message.parameters) if message.parameters else math.inf
 
-    def _read_inputs(self, message: InferRequest, tail: memoryview) -> tuple[dict[int, Array], bool]:
-        """Give the inputs by position, and whether all of them are finite."""
+    def _read_inputs(self, message: InferRequest, tail: memoryview) -> tuple[dict[int, Array], list[int]]:
+        """Give the inputs by position, and the positions of those in binary form, in the order of their bytes."""
         arrays: dict[int, Array] = {}
-        finite = True
+        order = []
         for index, given in enumerate(message.inputs):
             where = f"inputs[{index}]"
             position = self.signature.find_input(given.name, given.datatype, given.shape, where)
@@ -93,11 +104,11 @@ class Codec:
             if size > len(tail):
                 raise BadRequestError(f"{where}.parameters.binary_data_size is {size}; {len(tail)} bytes are left in the body.")
             arrays[position] = read_tensor(tail[:size], given.datatype, given.shape, where)
-            finite = finite and is_finite(arrays[position])
             tail = tail[size:]
+            order.append(position)
         if len(tail):
             raise BadRequestError(f"{len(tail)} bytes follow the last input; expected none.")
-        return arrays, finite
+        return arrays, order
 
     def _choose_outputs(self, message: InferRequest | PlainRequest[Any]) -> tuple[Sequence[int], frozenset[int]]:
         """Give the outputs that are wanted, and which of them in binary form: an output's own parameter wins over the request's."""

@@ -27,7 +27,6 @@ class Call(NamedTuple):
     outputs: Sequence[int]
     binary: frozenset[int] = frozenset()  # which of them are wanted in binary form
     timeout_seconds: float = math.inf  # how long its client waits
-    finite: bool = True  # whether no input holds NaN or infinity: JSON cannot, binary forms can
 
 
 class Signature:
@@ -168,11 +167,6 @@ def read_timeout(parameters: Mapping[str, Any]) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout <= 0:
         raise BadRequestError(f"parameters.timeout is {timeout!r:.40}; expected microseconds, a whole number above 0.")
     return timeout / 1e6
-
-
-def is_finite(array: Array) -> bool:
-    """Say whether a tensor has neither NaN nor infinity; only floating-point ones can."""
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _list(specs: Sequence[TensorSpec]) -> str:
