@@ -10,13 +10,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-<<<<<<< HEAD
 from lastgood.errors import NotFoundError, UnavailableError
 from lastgood.serving.gateway.brake import Brake
-=======
-from lastgood.errors import NotFoundError
 from lastgood.serving.gateway.changes import Changes
->>>>>>> 6685554 (The Open Inference Protocol over gRPC beside REST, over the same reception)
 from lastgood.serving.gateway.errors import NothingUpError
 from lastgood.serving.gateway.fallback import takes_same
 from lastgood.serving.gateway.inference import Copy, Desk, Inference
@@ -39,11 +35,8 @@ class Reception:
         self.pools: dict[tuple[str, int], ReplicaPool] = {}
         self.collector = PlaneCollector(self.pools.values)
         self.on_labels: OnLabels | None = None  # takes labels of requests; says whether it could
-<<<<<<< HEAD
         self.brake = Brake()
-=======
         self.changes = Changes()  # told when `ready` may have changed
->>>>>>> 6685554 (The Open Inference Protocol over gRPC beside REST, over the same reception)
         self._direct: dict[tuple[str, int], Lane] = {}
         self._codecs: dict[tuple[str, int], Codec] = {}
         self._suspended: set[str] = set()

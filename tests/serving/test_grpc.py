@@ -398,22 +398,48 @@ def test_the_same_refusals_mean_the_same_over_both_protocols() -> None:
 def test_a_client_without_patience_gives_way_and_blames_nobody(
     run: Run, versions: "Versions", tools: "Tools", make_program: Program
 ) -> None:
-    """Its deadline ends the request here too, be it computed or waiting; so does its cancelling."""
+    """Its deadline ends the request here too, be it computed or waiting; so do its cancelling and Triton's parameter."""
 
     async def scenario() -> None:
         async with tools.open_gateway() as gateway, listen(gateway) as (_, asker):
             lane = await gateway.serve(versions.linear(), program=make_program(SLOW))
-            counts = gateway.pools[0].meter.role("live").requests
+            requests = gateway.pools[0].meter.role("live").requests
+
+            def ended() -> int:
+                return sum(count for (_, outcome), count in requests.items() if outcome in {"disconnected", "timeout"})
+
             calls = [asker.call("ModelInfer", {"model_name": "m", "inputs": [LONG]}, timeout=0.2) for _ in range(4)]
             assert [Code.DEADLINE_EXCEEDED] * 4 == [(await asker.fail(call))[0] for call in calls]
-            await tools.wait_until(lambda: counts.get(("production", "disconnected")) == 4, 0.25)
+            await tools.wait_until(lambda: ended() == 4, 0.25)
             begun = lane.tally.requests
             cancelled = asker.infer(LONG)
             await tools.wait_until(lambda: lane.tally.requests > begun)
             cancelled.cancel()
-            await tools.wait_until(lambda: counts.get(("production", "disconnected")) == 5, 0.25)
+            await tools.wait_until(lambda: ended() == 5, 0.25)
+            code, text, _ = await asker.fail(asker.infer(LONG, parameters={"timeout": {"int64_param": 100_000}}))
+            assert (Code.DEADLINE_EXCEEDED, "m@1: no answer within 0.1 s, the time-out of the request.") == (code, text)
             assert [3, 5, 7] == read_values(await asker.infer(TYPED))
             assert (0, 0) == (lane.tally.failed, lane.tally.invalid)
+
+    run(scenario)
+
+
+def test_who_finds_no_room_is_told_when_to_come_again(run: Run, versions: "Versions", tools: "Tools", make_program: Program) -> None:
+    """UNAVAILABLE, a moment after it was decided; those that wait are answered."""
+
+    async def scenario() -> None:
+        async with tools.open_gateway() as gateway, listen(gateway) as (_, asker):
+            lane = await gateway.serve(versions.linear(), program=make_program(SLOW), limits=PoolLimits(queue_requests=1))
+            calls = []
+            for _ in range(3):  # two that are handed over, and one that waits
+                calls.append(asker.infer(LONG))
+                await tools.wait_until(lambda: lane.tally.requests + gateway.pools[0].waiting == len(calls))
+            began = asyncio.get_running_loop().time()
+            code, text, metadata = await asker.fail(asker.infer(TYPED))
+            assert (Code.UNAVAILABLE, True, True) == (code, int(metadata["retry-after"]) >= 1, "1 requests waiting" in text)
+            assert asyncio.get_running_loop().time() - began >= 0.09
+            assert [[11, 11, 11]] * 3 == [read_values(await call) for call in calls]
+            assert 3 == lane.tally.requests
 
     run(scenario)
 
