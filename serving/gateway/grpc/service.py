@@ -71,9 +71,10 @@ class InferenceService:
         return await _end(context, STOPPING if self.draining else await self._ask(body, context))
 
     async def _ask(self, body: bytes, context: Any) -> Reply:
+        metadata, left = dict(context.invocation_metadata()), context.time_remaining()
         try:
-            message = ModelInferRequest.FromString(body)
-            begun = infer(self._reception, message, dict(context.invocation_metadata()), context.time_remaining())
+            # No name for the message: while the answer is waited for, it would hold the tensors' bytes once more.
+            begun = infer(self._reception, ModelInferRequest.FromString(body), metadata, left)
         except BusyError as exc:
             await self._hold()
             return explain(exc)
