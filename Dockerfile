@@ -83,7 +83,7 @@ LABEL org.opencontainers.image.title="lastgood-train" \
 
 FROM account AS serve
 COPY --from=serve-packages /opt/lastgood /opt/lastgood
-EXPOSE 8000 8002
+EXPOSE 8000 8001 8002
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", \
     "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ.get('LASTGOOD_PORT_CONTROL') or 8002}/healthz\", timeout=4)"]
 CMD ["python", "-m", "lastgood.serving.gateway"]

@@ -31,7 +31,7 @@ def copy_place(origin: Place, number: int) -> Place:
     folder = origin.settings.project.with_name(f"{origin.settings.project.name}-{number}")
     shutil.copytree(origin.settings.project, folder, ignore=shutil.ignore_patterns("stack", "logs"))
     rest, control = free_ports(2)
-    fresh = {"project": folder, "home": folder / ".lastgood", "port_rest": rest, "port_control": control}
+    fresh = {"project": folder, "home": folder / ".lastgood", "port_rest": rest, "port_grpc": 0, "port_control": control}
     return Place(origin.settings.model_copy(update=fresh), origin.digests)
 
 

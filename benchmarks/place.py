@@ -119,6 +119,7 @@ def open_place(
         "token_file": None,
         "host": "127.0.0.1",
         "port_rest": rest,
+        "port_grpc": 0,
         "port_control": control,
         "port_prometheus": prometheus,
         "port_alertmanager": alertmanager,

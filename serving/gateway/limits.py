@@ -22,6 +22,20 @@ class HttpLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class GrpcLimits:
+    """What one gRPC connection may ask for."""
+
+    message_bytes: int = 16 * 1024 * 1024  # a request, whole
+    metadata_bytes: int = 16 * 1024
+    calls: int = 4096  # at once; further ones wait at the client or are to be tried again
+    pending: int = 1 << 16  # of all connections, not yet looked at; gRPC cancels some of what is more
+    ping_seconds: float = 60.0  # of silence until the client is asked whether it is there
+    pong_seconds: float = 20.0  # it has to say so
+    client_ping_seconds: float = 5.0  # a client that asks more often is sent away
+    linger_seconds: float = 1.0  # between the last answer and the end, for what is being written
+
+
+@dataclass(frozen=True, slots=True)
 class PoolLimits:
     """What the replicas of one version may hold."""
 

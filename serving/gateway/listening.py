@@ -10,10 +10,22 @@ from typing import Final
 
 from lastgood.errors import ConfigurationError
 from lastgood.ports import find_listener
-from lastgood.serving.gateway.errors import PortTakenError, SocketFileTakenError
+from lastgood.serving.gateway.errors import OpenAddressError, PortTakenError, SocketFileTakenError
+from lastgood.settings import is_loopback
 
 BACKLOG: Final = 1024
 _PROBE_SECONDS: Final = 1.0
+
+
+def check_guarded(host: str, token: str | None) -> None:
+    """
+    Refuse to be reachable by everybody.
+
+    Raises:
+        OpenAddressError: The address is not loopback and there is no token.
+    """
+    if token is None and not is_loopback(host):
+        raise OpenAddressError(f"{host} can be reached from other machines: set token_file, or listen on 127.0.0.1.")
 
 
 def bind_port(host: str, port: int) -> socket.socket:
@@ -40,6 +52,17 @@ def bind_port(host: str, port: int) -> socket.socket:
             ) from exc
         raise ConfigurationError(f"Cannot listen on {host}:{port}: {exc.strerror}. Expected an address of this machine.") from exc
     return listener
+
+
+def check_port(host: str, port: int) -> None:
+    """
+    Look whether a port can be listened on now, for a server that opens its own.
+
+    Raises:
+        PortTakenError: Another process listens there; names it where the system tells.
+        ConfigurationError: The address is none of this machine's.
+    """
+    bind_port(host, port).close()
 
 
 def bind_socket_file(path: Path) -> tuple[socket.socket, int]:

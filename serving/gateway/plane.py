@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Final
 
 import lastgood
-from lastgood.serving.gateway.errors import NothingUpError, OpenAddressError
+from lastgood.serving.gateway.errors import NothingUpError
 from lastgood.serving.gateway.feedback import read_feedback
 from lastgood.serving.gateway.http import Server
 from lastgood.serving.gateway.limits import HttpLimits
+from lastgood.serving.gateway.listening import check_guarded
 from lastgood.serving.gateway.messages import Head, Request, Respond, Response, json_response
-from lastgood.serving.gateway.reception import Reception, find_lanes
+from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.rest import Address, infer, read_address
 from lastgood.serving.gateway.router import Router
-from lastgood.settings import is_loopback
 
 EXTENSIONS: Final = ["binary_tensor_data"]
 HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
@@ -50,8 +50,7 @@ class DataPlane:
         Raises:
             OpenAddressError: The address is not loopback and there is no token.
         """
-        if token is None and not is_loopback(host):
-            raise OpenAddressError(f"{host} can be reached from other machines: set token_file, or listen on 127.0.0.1.")
+        check_guarded(host, token)
         self._reception = reception
         self._server = Server(self._make_router(token), host, port, limits, tls=tls, socket_file=socket_file)
 
@@ -98,10 +97,7 @@ class DataPlane:
         infer(self._reception, request, request.params)
 
     def _describe(self, request: Request) -> Response:
-        model, version = request.params["model"], request.params.get("version")
-        lane = self._reception.find_lane(model, version)
-        numbers = [own.pool.number for own in find_lanes(self._reception.find_route(model))]
-        return json_response(self._reception.find_desk(lane).codec.metadata(numbers))
+        return json_response(self._reception.describe(request.params["model"], request.params.get("version")))
 
     def _tell_ready(self, request: Request) -> Response:
         lane = self._reception.find_lane(request.params["model"], request.params.get("version"))

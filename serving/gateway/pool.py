@@ -88,6 +88,7 @@ class ReplicaPool:
         self.limits = limits or PoolLimits.of(self.serving)
         self.meter = VersionMeter()
         self.joins = content.batching == 0 and all(spec.shape and spec.shape[0] == -1 for spec in content.inputs)
+        self.on_change: Callable[[], None] = _ignore  # called when `ready` may have changed
         self._on_death = on_death
         self._on_batch = on_batch
         self._batcher = Batcher(self.limits)
@@ -108,7 +109,7 @@ class ReplicaPool:
             providers=own.providers,
             memory_bytes=own.memory_bytes,
         )
-        self._crew = Crew(backend or ProcessBackend(), launch, self, replicas=own.count(), limits=self.limits, on_ready=self._wake)
+        self._crew = Crew(backend or ProcessBackend(), launch, self, replicas=own.count(), limits=self.limits, on_ready=self._greet)
         self._sweep_seconds = min(0.25, self.limits.deadline_seconds / 10)
         self._loop = asyncio.get_running_loop()
         self._flush_due = False
@@ -210,6 +211,11 @@ class ReplicaPool:
             self._loop.call_soon(self._flush)
         if self._sweep is None:
             self._sweep = self._loop.call_later(self._sweep_seconds, self._enforce_deadlines)
+
+    def _greet(self) -> None:
+        """Take note that a replica got ready."""
+        self._wake()
+        self.on_change()
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -325,6 +331,7 @@ class ReplicaPool:
         if self._on_death is not None:
             self._on_death(self, why)
         self._wake()
+        self.on_change()
 
     def _enforce_deadlines(self) -> None:
         self._sweep = None
@@ -336,3 +343,7 @@ class ReplicaPool:
         self._settle()
         if self._is_busy():
             self._sweep = self._loop.call_later(self._sweep_seconds, self._enforce_deadlines)
+
+
+def _ignore() -> None:
+    """Be nobody who has to be told."""

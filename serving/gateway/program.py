@@ -1,11 +1,13 @@
-"""The gateway as a program: both ports, the conductor between them, and an orderly end."""
+"""The gateway as a program: its ports, the conductor between them, and an orderly end."""
 
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -23,6 +25,9 @@ from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.rollout_metrics import RolloutCollector
 from lastgood.serving.logs import configure_logging
 from lastgood.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from lastgood.serving.gateway.grpc.server import GrpcServer
 
 log = structlog.get_logger()
 
@@ -43,6 +48,7 @@ class Gateway:
         tls = None if front.tls_certificate is None or front.tls_key is None else load_tls(front.tls_certificate, front.tls_key)
         reception = Reception()
         self.plane = DataPlane(reception, settings.host, settings.port_rest, token=token, tls=tls, socket_file=front.unix_socket)
+        self.grpc = _make_grpc(settings, reception, token)
         self.conductor = Conductor(settings, reception, program=program)
         metrics = CollectorRegistry()
         metrics.register(reception.collector)
@@ -61,6 +67,8 @@ class Gateway:
         await self.conductor.start()
         try:
             await self.plane.start()
+            if self.grpc is not None:
+                await self.grpc.start()
             await self.control.start()
         except LastgoodError:
             await self.stop()
@@ -68,9 +76,23 @@ class Gateway:
 
     async def stop(self) -> None:
         """Answer what came in, write what was decided, end every replica."""
-        await self.plane.drain()
+        async with asyncio.TaskGroup() as ports:
+            ports.create_task(self.plane.drain())
+            if self.grpc is not None:
+                ports.create_task(self.grpc.drain())
         await self.conductor.close()
         await self.control.stop(grace_seconds=2)
+
+
+def _make_grpc(settings: Settings, reception: Reception, token: str | None) -> "GrpcServer | None":
+    """Prepare the gRPC port where there is to be one; without it its libraries are not loaded."""
+    if not settings.port_grpc:
+        return None
+    from lastgood.serving.gateway.grpc.server import GrpcServer
+
+    front = settings.front
+    tls = None if front.tls_certificate is None or front.tls_key is None else (front.tls_certificate, front.tls_key)
+    return GrpcServer(reception, settings.host, settings.port_grpc, token=token, tls=tls)
 
 
 async def serve(settings: Settings, *, program: Sequence[str] | None = None) -> None:
@@ -84,7 +106,7 @@ async def serve(settings: Settings, *, program: Sequence[str] | None = None) -> 
     # What is here now stays: looking through it again and again would stop all requests for tens of milliseconds.
     gc.collect()
     gc.freeze()
-    log.info("the gateway serves", rest=settings.rest_url, control=settings.control_url)
+    log.info("the gateway serves", rest=settings.rest_url, grpc=settings.grpc_address, control=settings.control_url)
     await stop.wait()
     log.info("the gateway stops")
     await gateway.stop()
@@ -93,6 +115,8 @@ async def serve(settings: Settings, *, program: Sequence[str] | None = None) -> 
 def main(*, program: Sequence[str] | None = None) -> int:
     """Run a gateway with the project's settings; give the exit code."""
     configure_logging()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else every client that breaks off a handshake writes into the log
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # whoever is forked here runs another program: nothing is to be prepared
     with contextlib.suppress(ImportError):
         import uvloop
 

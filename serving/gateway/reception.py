@@ -8,10 +8,11 @@ assignment.
 import itertools
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from lastgood.errors import NotFoundError, UnavailableError
 from lastgood.serving.gateway.brake import Brake
+from lastgood.serving.gateway.changes import Changes
 from lastgood.serving.gateway.errors import NothingUpError
 from lastgood.serving.gateway.fallback import takes_same
 from lastgood.serving.gateway.inference import Copy, Desk, Inference
@@ -35,6 +36,7 @@ class Reception:
         self.collector = PlaneCollector(self.pools.values)
         self.on_labels: OnLabels | None = None  # takes labels of requests; says whether it could
         self.brake = Brake()
+        self.changes = Changes()  # told when `ready` may have changed
         self._direct: dict[tuple[str, int], Lane] = {}
         self._codecs: dict[tuple[str, int], Codec] = {}
         self._suspended: set[str] = set()
@@ -55,6 +57,7 @@ class Reception:
         """Know a version's replicas; it gets traffic when a route says so."""
         key = (pool.model, pool.number)
         self.pools[key] = pool
+        pool.on_change = self.changes.tell
         self._codecs[key] = Codec(pool.model, pool.number, pool.content, joins=pool.joins)
         # No role and no one's evidence: whoever names a version takes no part in a rollout.
         self._direct[key] = Lane(pool, "live", Tally(), float("inf"))
@@ -71,16 +74,19 @@ class Reception:
         self._suspended.discard(route.model)
         self.routes[route.model] = route
         self._slices.setdefault(route.model, TrafficLabels("", limit=_SLICES))
+        self.changes.tell()
 
     def suspend(self, model: str) -> None:
         """Keep a model's name while nothing of it is up: whoever asks is told to try again."""
         self.remove_route(model)
         self._suspended.add(model)
+        self.changes.tell()
 
     def remove_route(self, model: str) -> None:
         """Serve a model no more; removing what is not there changes nothing."""
         self._suspended.discard(model)
         self.routes.pop(model, None)
+        self.changes.tell()
 
     # --- who answers ---------------------------------------------------------------------------------------------
 
@@ -117,6 +123,17 @@ class Reception:
                 return lane
         known = ", ".join(str(lane.pool.number) for lane in lanes)
         raise NotFoundError(f"{model} has no version {version[:20]!r} in its route; there are: {known}.")
+
+    def describe(self, model: str, version: str | None) -> dict[str, Any]:
+        """
+        Give the protocol's metadata of a version that is named, or of the main one, and the numbers of all in the route.
+
+        Raises:
+            NothingUpError: Nothing of the model is up now.
+            NotFoundError: There is no such model, or no such version in its route.
+        """
+        lane = self.find_lane(model, version)
+        return self.find_desk(lane).codec.metadata([own.pool.number for own in find_lanes(self.find_route(model))])
 
     def deal(self, model: str, version: str | None) -> Lane:
         """

@@ -14,6 +14,7 @@ from lastgood.serving.replica.slots import Array
 from lastgood.tensors import DATATYPES, TensorSpec
 
 ID_LIMIT: Final = 256
+_LARGEST: Final = 1 << 40  # elements; numpy refuses shapes of some more, also where one size is 0
 _STATEFUL = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 
 
@@ -75,6 +76,9 @@ class Signature:
             raise BadRequestError(
                 f"{where}.shape is {list(shape[:16])}; input {spec.name!r} takes {list(spec.shape)}, where -1 is any size."
             )
+        # Of no elements, so that no count of them tells.
+        if 0 in shape and math.prod(size or 1 for size in shape) > _LARGEST:
+            raise BadRequestError(f"{where}.shape is {list(shape[:16])}; expected sizes that a tensor can have.")
         return position
 
     def arrange(self, given: Mapping[int, Array]) -> tuple[tuple[Array, ...], Key | None, int]:

@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     token_file: Path | None = Field(default=None, description="file with the bearer token that callers must send")
     database: str | None = Field(default=None, description="SQLAlchemy URL of the catalogue; default: SQLite under home")
     port_rest: Port = 8000
+    port_grpc: int = Field(default=8001, ge=0, le=65535, description="0: predictions over REST only")
     port_control: Port = 8002
     port_prefect: Port = 4200
     port_prometheus: Port = 19090
@@ -161,6 +162,11 @@ class Settings(BaseSettings):
         """Where predictions are asked for."""
         scheme = "http" if self.front.tls_certificate is None else "https"
         return f"{scheme}://{self.address}:{self.port_rest}"
+
+    @property
+    def grpc_address(self) -> str | None:
+        """Where predictions are asked for over gRPC, with TLS where `rest_url` has it; None where they are not."""
+        return f"{self.address}:{self.port_grpc}" if self.port_grpc else None
 
     @property
     def control_url(self) -> str:

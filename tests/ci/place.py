@@ -126,7 +126,7 @@ def open_place(folder: Path, repository: Path) -> Iterator[Place]:
     """Start a gateway of this place's own around a throwaway home; stop it at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     rest, control, prefect = free_ports(3)
-    ports = {"port_rest": rest, "port_control": control, "port_prefect": prefect}
+    ports = {"port_rest": rest, "port_grpc": 0, "port_control": control, "port_prefect": prefect}
     settings = Settings(project=repository, home=folder / "home", **ports)  # type: ignore[arg-type]
     prepare = folder / "prepare"
     prepare.write_text(PREPARE.format(python=sys.executable), "utf-8")

@@ -90,7 +90,7 @@ class Stack:
         self.folder = folder
         self.name = "lastgood-test"
         self.services = SERVICES
-        names = ("REST", "CONTROL", "PREFECT", "PROMETHEUS", "ALERTMANAGER")
+        names = ("REST", "GRPC", "CONTROL", "PREFECT", "PROMETHEUS", "ALERTMANAGER")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.secrets = folder / "secrets"
         self.project = folder / "project"

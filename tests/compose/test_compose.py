@@ -82,7 +82,7 @@ def test_the_page_says_what_listens_where(file: dict[str, Any]) -> None:
     page = (ROOT / "docs/compose.md").read_text("utf-8")
     published = [port for service in file["services"].values() for port in service.get("ports", [])]
     found = [re.fullmatch(r"127\.0\.0\.1:\$\{(?:LASTGOOD_PORT)?(\w+):-(\d+)\}:\d+", port) for port in published]
-    assert 6 == len([match for match in found if match is not None])
+    assert 7 == len([match for match in found if match is not None])
     assert [] == [match[0] for match in found if match and not (f"`127.0.0.1:{match[2]}`" in page and f"{match[1]}`" in page)]
     assert [] == [name for name in file["volumes"] if f"`{name}`" not in page]
     known = {name for commands in COMMANDS.values() for name, _, _ in commands}

@@ -19,7 +19,7 @@ from lastgood.settings import Settings, load_settings
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A project with ports of its own and nothing running."""
-    ports = zip(("REST", "CONTROL", "PREFECT", "PROMETHEUS", "ALERTMANAGER"), free_ports(5), strict=True)
+    ports = zip(("REST", "GRPC", "CONTROL", "PREFECT", "PROMETHEUS", "ALERTMANAGER"), free_ports(6), strict=True)
     for name, port in ports:
         monkeypatch.setenv(f"LASTGOOD_PORT_{name}", str(port))
     (tmp_path / "lastgood.toml").write_text("", "utf-8")
@@ -35,7 +35,10 @@ def test_a_sound_machine_has_no_problem(settings: Settings) -> None:
     assert [] == [own for own in examine_machine(settings) if own.status == "problem"]
 
 
-@pytest.mark.parametrize(("port", "service"), [("port_rest", "gateway"), ("port_control", "gateway"), ("port_prefect", "prefect")])
+@pytest.mark.parametrize(
+    ("port", "service"),
+    [("port_rest", "gateway"), ("port_grpc", "gateway"), ("port_control", "gateway"), ("port_prefect", "prefect")],
+)
 def test_a_taken_port_is_told(settings: Settings, port: str, service: str) -> None:
     """Before `lastgood up` would fail on it."""
     number = getattr(settings, port)

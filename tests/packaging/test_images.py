@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import httpx
 import pytest
 from onnx import TensorProto, helper
@@ -138,7 +139,7 @@ def test_the_gateway_runs_on_a_read_only_root_and_says_that_it_is_well(
     engine: "Engine", serve_image: str, serving_home: str, tmp_path: Path
 ) -> None:
     """As nobody, with a volume as home and a token from a secret file: it is healthy, serves a version, and ends in order."""
-    rest, control = free_ports(2)
+    rest, rpc, control = free_ports(3)
     token = tmp_path / "token"
     token.write_text("a-secret\n", "utf-8")
     token.chmod(0o444)
@@ -146,6 +147,7 @@ def test_the_gateway_runs_on_a_read_only_root_and_says_that_it_is_well(
         "LASTGOOD_HOST": "0.0.0.0",
         "LASTGOOD_TOKEN_FILE": "/run/secrets/token",
         "LASTGOOD_PORT_REST": str(rest),
+        "LASTGOOD_PORT_GRPC": str(rpc),
         "LASTGOOD_PORT_CONTROL": str(control),
     }
     options = [option for name, value in variables.items() for option in ("--env", f"{name}={value}")]
@@ -169,6 +171,8 @@ def test_the_gateway_runs_on_a_read_only_root_and_says_that_it_is_well(
             assert any(state["lanes"] and state["lanes"][0]["ready"] for state in controls.watch("m", seconds=60))
             answer = predictor.infer("m", [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [21]}])
             assert [42] == answer["outputs"][0]["data"]
+        with grpc.insecure_channel(f"127.0.0.1:{rpc}") as channel:
+            assert channel.unary_unary("/inference.GRPCInferenceService/ServerReady")(b"", timeout=5)
         assert 401 == httpx.get(f"http://127.0.0.1:{rest}/v2/models/m", timeout=5).status_code
         assert "a-secret" not in engine.docker("logs", "gateway") + engine.docker("inspect", "gateway")
         engine.docker("stop", "--time=20", "gateway")

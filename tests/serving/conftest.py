@@ -343,7 +343,7 @@ def versions(tmp_path: Path) -> Versions:
 @pytest.fixture
 def settings(place: Place, tmp_path: Path) -> Settings:
     rest, control = free_ports(2)
-    return Settings(project=tmp_path, home=tmp_path / "home", port_rest=rest, port_control=control, **place.settings)
+    return Settings(project=tmp_path, home=tmp_path / "home", port_rest=rest, port_grpc=0, port_control=control, **place.settings)
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lastgood.serving.gateway.grpc.messages import MESSAGES, find_message
+from lastgood.serving.gateway.grpc.server import GrpcServer
+
 if TYPE_CHECKING:
     from tests.serving.conftest import Tools, Versions
 
@@ -60,5 +63,47 @@ def test_kserves_client_works_unchanged(run: Run, versions: "Versions", tools: "
             found = await ask("kserve_http", gateway.plane.port)
         assert [True] * 3 == [found[name] for name in ("live", "ready", "model_ready")]
         assert [[ROWS, "7"]] * 2 == [found[name][:2] for name in ("True", "False")]
+
+    run(scenario)
+
+
+def test_tritonclient_works_unchanged_over_grpc(run: Run, versions: "Versions", tools: "Tools") -> None:
+    """Health, metadata, versions, bytes in and out, errors; with threads, callbacks and asyncio. Its numbers of fields are ours."""
+
+    async def scenario() -> None:
+        async with tools.open_gateway() as gateway:
+            await gateway.serve(versions.linear())
+            server = GrpcServer(gateway.reception, port=0)
+            await server.start()
+            found = await ask("triton_grpc", server.port)
+            await server.drain(1)
+        assert [True] * 4 == [found[name] for name in ("live", "ready", "model_ready", "version_ready")]
+        assert [{"name": "x", "datatype": "FP32", "shape": ["-1", "3"]}] == found["model"]
+        assert "lastgood" == found["server"]["name"]
+        assert [ROWS, "7"] == found["sync"]
+        assert [ROWS, ROWS, [True, ROWS]] == [found["default"], found["async"], found["aio"]]
+        status, sentence = found["error"]
+        assert ("StatusCode.INVALID_ARGUMENT", True) == (status, "inputs[0].name is 'z'" in sentence)
+        for name in MESSAGES:
+            fields = find_message(name).DESCRIPTOR.fields
+            ours = [[field.number, field.name, field.type, field.is_repeated] for field in fields]
+            lacking = ["properties"] if name == "ModelMetadataResponse" else []  # which KServe has added to the protocol
+            assert lacking == [field[1] for field in ours if field not in found["numbers"][name]], name
+
+    run(scenario)
+
+
+def test_kserves_client_works_unchanged_over_grpc(run: Run, versions: "Versions", tools: "Tools") -> None:
+    """Health, elements and bytes in and out."""
+
+    async def scenario() -> None:
+        async with tools.open_gateway() as gateway:
+            await gateway.serve(versions.linear())
+            server = GrpcServer(gateway.reception, port=0)
+            await server.start()
+            found = await ask("kserve_grpc", server.port)
+            await server.drain(1)
+        assert [True] * 3 == [found[name] for name in ("live", "ready", "model_ready")]
+        assert [[ROWS, "7", "1"]] * 2 == [found[name] for name in ("True", "False")]
 
     run(scenario)

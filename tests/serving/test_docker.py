@@ -207,7 +207,7 @@ def settings(place: "Place", tmp_path: Path) -> Settings:
     rest, control = free_ports(2)
     # Deeper than an address of a Unix socket may be long.
     home = tmp_path / ("deep" * 25) / "home"
-    return Settings(project=tmp_path, home=home, port_rest=rest, port_control=control, **place.settings)
+    return Settings(project=tmp_path, home=home, port_rest=rest, port_grpc=0, port_control=control, **place.settings)
 
 
 class Program:
@@ -218,6 +218,7 @@ class Program:
         wanted = {
             "LASTGOOD_HOME": str(settings.home),
             "LASTGOOD_PORT_REST": str(settings.port_rest),
+            "LASTGOOD_PORT_GRPC": "0",
             "LASTGOOD_PORT_CONTROL": str(settings.port_control),
             "LASTGOOD_BACKEND": "docker",
             "LASTGOOD_DOCKER": settings.docker.model_dump_json(),

@@ -13,7 +13,7 @@ import pytest
 
 from lastgood.ports import free_ports
 
-SERVICES = ("rest", "control", "prefect", "prometheus", "alertmanager")
+SERVICES = ("rest", "grpc", "control", "prefect", "prometheus", "alertmanager")
 
 
 class User:

@@ -84,8 +84,9 @@ def _examine_ports(settings: Settings) -> Iterator[Finding]:
     for service in build_services(settings)[0]:
         if stack.running(service.name) is not None:
             continue
-        # The gateway has two.
-        for port in {service.port, settings.port_control} if service.name == "gateway" else {service.port}:
+        # The gateway has more than one, and gRPC's may be 0: none.
+        own = {settings.port_grpc, settings.port_control} if service.name == "gateway" else set()
+        for port in sorted({service.port, *own} - {0}):
             listener = find_listener(port)
             if listener is not None:
                 sentence = f"{listener.name} listens on {port}, where {service.name} should: end it, or set another port."

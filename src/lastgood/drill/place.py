@@ -52,6 +52,7 @@ def settings_in(folder: Path) -> Settings:
         "serving": ServingSettings(),  # what a drill shows was measured with one replica
         "backend": "process",
         "port_rest": rest,
+        "port_grpc": 0,
         "port_control": control,
         "port_prometheus": prometheus,
         "port_alertmanager": alertmanager,

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over gRPC, beside the REST port and over the same reception."""
