@@ -17,7 +17,7 @@ from lastgood.serving.gateway.binary import read_tensor, write_tensor
 from lastgood.serving.gateway.errors import BadRequestError
 from lastgood.serving.gateway.grpc.messages import ModelInferResponse
 from lastgood.serving.gateway.pending import Answers
-from lastgood.serving.gateway.signature import Call, Signature, check_id, is_finite, read_timeout
+from lastgood.serving.gateway.signature import Call, Signature, check_id, read_timeout
 from lastgood.serving.replica.slots import Array
 from lastgood.tensors import DATATYPES
 
@@ -57,7 +57,6 @@ def read_call(message: Any, signature: Signature) -> Call:
             f"raw_input_contents has {len(raw)} tensors, inputs has {len(message.inputs)}; expected one for each input, or none at all."
         )
     arrays: dict[int, Array] = {}
-    finite = True
     for index, given in enumerate(message.inputs):
         where, shape = f"inputs[{index}]", list(given.shape)
         position = signature.find_input(given.name, given.datatype, shape, where)
@@ -69,12 +68,11 @@ def read_call(message: Any, signature: Signature) -> Call:
             raise BadRequestError(f"{where} has contents beside raw_input_contents; expected one of them, for all inputs.")
         else:
             arrays[position] = read_tensor(memoryview(raw[index]), given.datatype, shape, f"raw_input_contents[{index}]")
-        finite = finite and is_finite(arrays[position])
     inputs, key, rows = signature.arrange(arrays)
     names = [output.name for output in message.outputs]
     wanted = signature.find_outputs(names) if names else signature.all_outputs
     as_bytes = bool(raw) or any(signature.outputs[position].datatype not in _FIELDS for position in wanted)
-    return Call(message.id or None, inputs, key, rows, wanted, frozenset(wanted) if as_bytes else frozenset(), timeout, finite)
+    return Call(message.id or None, inputs, key, rows, wanted, frozenset(wanted) if as_bytes else frozenset(), timeout)
 
 
 def _read_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
