@@ -34,8 +34,16 @@ class Peer:
 
 PEERS = {
     "fastapi": Peer(
-        "FastAPI + ONNX Runtime",
+        "FastAPI without models (nothing is validated) + ONNX Runtime",
         "fastapi_ort.py",
+        ("fastapi==0.165.0", "starlette==1.10.0", "orjson==3.13.0", *_ASGI, *_NUMPY),
+        "/predict",
+        NAMED,
+        "one process",
+    ),
+    "fastapi-models": Peer(
+        "FastAPI + pydantic + ONNX Runtime",
+        "fastapi_models_ort.py",
         ("fastapi==0.165.0", "starlette==1.10.0", "orjson==3.13.0", *_ASGI, *_NUMPY),
         "/predict",
         NAMED,

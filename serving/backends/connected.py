@@ -39,6 +39,7 @@ class ConnectedReplica(ABC):
         self._readiness: asyncio.Future[None] = self._loop.create_future()
         self._exited = asyncio.Event()
         self._socket: socket.socket | None = None
+        self._owed = 0  # answers to batches that were handed over
         self._heart = -1
         self._stopping = False
         self._cause: str | None = None  # why it was killed, where that was our doing
@@ -138,6 +139,7 @@ class ConnectedReplica(ABC):
             return
         try:
             self._socket.send(notices.pack_run(slot, number, used))
+            self._owed += 1
         except OSError as exc:
             self._lose(f"could not be told to run a batch ({exc.strerror})")
 
@@ -183,14 +185,18 @@ class ConnectedReplica(ABC):
                 self._take(message)
             except (struct.error, ValueError, LookupError, TypeError) as exc:
                 self.kill(f"sent a message that is none ({exc})")
+            if self._owed == 0 and self.ready:
+                return  # nothing is to come; should there be something, the loop calls again
 
     def _take(self, message: bytes) -> None:
         kind = message[0]
         if kind == notices.DONE:
             _, _, number, used, seconds, flagged = notices.unpack(message)
+            self._owed -= 1
             self._owner.on_done(self, number, used, seconds, flagged=flagged)
         elif kind == notices.FAILED:
             _, number, text = notices.unpack_failed(message)
+            self._owed -= 1
             self._owner.on_failed(self, number, text)
         elif kind == notices.READY and not self._readiness.done():
             said = json.loads(message[1:])

@@ -66,6 +66,14 @@ class Crew:
         return any(worker.in_flight for worker in self._workers)
 
     @property
+    def idle(self) -> bool:
+        """Whether no replica has a batch in its hands, and one is there."""
+        for worker in self._workers:  # for each request
+            if worker.in_flight:
+                return False
+        return bool(self._workers) and not self.closed
+
+    @property
     def failing(self) -> bool:
         """Whether nothing runs and the last attempt to change that failed."""
         return bool(self._failed_respawns and not self._workers)

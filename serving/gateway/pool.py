@@ -201,9 +201,11 @@ class ReplicaPool:
     # --- requests ------------------------------------------------------------------------------------------------
 
     def submit(self, pending: Pending) -> None:
-        """Queue one request; `Pending.answered` or `Pending.refused` is called exactly once, never from here."""
+        """Queue one request; `Pending.answered` or `Pending.refused` is called exactly once, perhaps from here."""
         self._batcher.put(pending)
         self._wake()
+        if self._crew.idle:  # nothing it could be joined with is on its way: not even to the end of this tick need it wait
+            self._flush()
 
     def _wake(self) -> None:
         if not self._flush_due:

@@ -37,7 +37,7 @@ def test_a_version_has_the_replicas_of_its_model(settings: Settings, tools: Any,
         async with tools.run_gateway(settings) as gateway:
             await gateway.conductor.submit(Intent("m@1", "direct", POLICY, "ada", "a test", False))
             async with asyncio.timeout(30):
-                while "m" not in gateway.plane.routes:
+                while "m" not in gateway.conductor.reception.routes:
                     await gateway.conductor.book.wait_for_news(0.2)
             async with tools.connect(settings.port_control) as client:
                 (model,) = (await client.get("/routes")).json["routes"]
