@@ -110,17 +110,22 @@ class Crew:
         except asyncio.CancelledError:
             await self._end(started)
             raise
-        if errors or self.closed:
+        if errors:
             await self._end(started)
-            if errors:
-                raise errors[0]
+            raise errors[0]
+        await self._admit(started)
+
+    async def _admit(self, replicas: list[Replica]) -> None:
+        """Let replicas work that were started; end them where the crew was closed meanwhile, or one of them has ended."""
+        ended = not all(replica.ready for replica in replicas)
+        if self.closed or ended:
+            await self._end(replicas)
+            if not self.closed:
+                # Its end found no worker to replace: nobody here had heard of it.
+                raise ReplicaFailedError(f"The replica of {self._launch.name} ended as soon as it was ready.")
             return
-        for replica in started:
-            self._workers.append(Worker(replica, self._limits.hang_seconds))
+        self._workers += [Worker(replica, self._limits.hang_seconds) for replica in replicas]
         self._failed_respawns = 0
-        for worker in self:
-            if not worker.replica.ready:  # it ended before anybody here had heard of it
-                self.lose(worker)
         self._on_ready()
 
     async def _start_one(self, started: list[Replica], *, urgent: bool) -> None:
@@ -141,19 +146,6 @@ class Crew:
             await replica.start(self._limits.start_seconds)
         log.info("%s is ready: %s", self._launch.name, replica.report)
         return replica
-
-    async def _respawn_one(self) -> None:
-        replica = await self._prepare(urgent=not self._workers)
-        if self.closed:
-            await replica.stop(self._limits.stop_seconds)
-            return
-        if not replica.ready:
-            # It was ready and ended before anybody here heard of it, so that its end found no worker to replace.
-            await replica.stop(self._limits.stop_seconds)
-            raise ReplicaFailedError(f"The replica of {self._launch.name} ended as soon as it was ready.")
-        self._workers.append(Worker(replica, self._limits.hang_seconds))
-        self._failed_respawns = 0
-        self._on_ready()
 
     def miss(self) -> None:
         """Take note that nothing runs, nor will at once."""
@@ -233,7 +225,7 @@ class Crew:
             if attempt > 1:
                 await asyncio.sleep(min(self._limits.respawn_limit_seconds, self._limits.respawn_seconds * 2.0 ** min(attempt - 2, 30)))
             try:
-                await self._respawn_one()
+                await self._admit([await self._prepare(urgent=not self._workers)])
             except ReplicaFailedError as exc:
                 log.warning("%s", exc)
                 self._failed_respawns += 1

@@ -37,7 +37,7 @@ class Recency:
         A disk that is full is logged and changes nothing else.
         """
         now = time.time() - time.monotonic()
-        found = {model: float(round(seconds + now)) for model, seconds in times.items() if seconds > -math.inf}
+        found = {model: round(seconds + now, 2) for model, seconds in times.items() if seconds > -math.inf}
         if all(self._times.get(model) == seconds for model, seconds in found.items()):
             return
         self._times.update(found)

@@ -195,7 +195,11 @@ class Sleepers:
     async def _clear(self, model: str, needed: int) -> None:
         """Put models to sleep, the one first that was asked longest ago, until so many bytes fit or all others are busy."""
         while not self.room.fits(needed) and (victim := self.room.find_victim(model)) is not None:
-            await asyncio.wait([self._lay_down(pool) for pool in self.room.group(victim) if not pool.bed.asleep])
+            await asyncio.wait(self.lay_down(victim))
+
+    def lay_down(self, model: str) -> list[asyncio.Task[None]]:
+        """Put every version of a model to sleep that is up, which must be idle; give what ends when their processes are gone."""
+        return [self._lay_down(pool) for pool in self.room.group(model) if not pool.bed.asleep]
 
     def _lay_down(self, pool: ReplicaPool) -> asyncio.Task[None]:
         self.room.falling.add(pool)
