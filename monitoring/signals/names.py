@@ -36,6 +36,16 @@ REPLICA_INFO = Metric(
     (*_VERSION, "replicas", "threads", "provider"),
 )
 REPLICA_DEATHS = Metric("lastgood_replica_deaths_total", "counter", "Replicas that died without being told to.", _VERSION)
+SLEEPING = Metric("lastgood_sleeping", "gauge", "Whether a version sleeps until somebody asks for it.", _VERSION)
+RESIDENT = Metric(
+    "lastgood_resident_bytes",
+    "gauge",
+    "Memory of a version's replicas as last measured (PSS), before that estimated from its files; 0 while it sleeps.",
+    _VERSION,
+)
+WAKES = Metric("lastgood_wakes_total", "counter", "Attempts to wake a version that slept.", (*_VERSION, "result"))
+WAKE_SECONDS = Metric("lastgood_wake_seconds", "histogram", "From the request that woke a version to its being up, of all models.", ())
+EVICTIONS = Metric("lastgood_evictions_total", "counter", "Times a version was put to sleep to make room for others.", _VERSION)
 
 ROUTE_SHARE = Metric("lastgood_route_share_ratio", "gauge", "Part of the model's requests a version gets.", _ROLE)
 ROUTE_SINCE = Metric("lastgood_route_since_timestamp_seconds", "gauge", "Unix time since when a version has been in the route.", _VERSION)
@@ -86,6 +96,11 @@ METRICS: tuple[Metric, ...] = (
     REPLICA_READY,
     REPLICA_INFO,
     REPLICA_DEATHS,
+    SLEEPING,
+    RESIDENT,
+    WAKES,
+    WAKE_SECONDS,
+    EVICTIONS,
     ROUTE_SHARE,
     ROUTE_SINCE,
     ROUTE_GENERATION,

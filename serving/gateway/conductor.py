@@ -15,12 +15,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from lastgood.errors import ConfigurationError, ConflictError, LastgoodError, NotFoundError, TombstonedError
+from lastgood.errors import ConfigurationError, ConflictError, NotFoundError, TombstonedError
 from lastgood.registry.cooldown import Cooldown
 from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
 from lastgood.serving.backends.choice import make_backend
-from lastgood.serving.backends.replica import Need
 from lastgood.serving.gateway.alerts import Alert, Ruling, rule, to_payload
 from lastgood.serving.gateway.auditor import Auditor
 from lastgood.serving.gateway.book import Book, Held
@@ -29,9 +28,14 @@ from lastgood.serving.gateway.installer import Installer
 from lastgood.serving.gateway.intents import Intent, check_cooldown, check_intent
 from lastgood.serving.gateway.journal import Journal
 from lastgood.serving.gateway.observation import Observation
+from lastgood.serving.gateway.opening import Opening
+from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.recency import Recency
 from lastgood.serving.gateway.reception import Reception
-from lastgood.serving.gateway.record import ACTOR, Note, SharedRecord
+from lastgood.serving.gateway.record import Note, SharedRecord
+from lastgood.serving.gateway.room import Room
 from lastgood.serving.gateway.shelf import Shelf
+from lastgood.serving.gateway.sleepers import Sleepers
 from lastgood.serving.gateway.stages import Stages
 from lastgood.serving.gateway.state import Change, ModelState, prove_live, submit
 from lastgood.serving.gateway.watch import Watch
@@ -60,9 +64,13 @@ class Conductor:
         self.reception = reception
         self.observation = Observation(settings, self.book, self.record)
         self._journal = Journal(folder / "withdrawals.jsonl")
+        recency = Recency(folder / "asked.json")
+        room = Room(settings.serving, self.book)
+        self.sleepers = Sleepers(self.book, room, recency)
         self.shelf = Shelf(
             self.record,
             reception,
+            self.sleepers,
             folder / "versions",
             backend=make_backend(settings),
             program=program,
@@ -76,10 +84,21 @@ class Conductor:
         )
         self._stages = Stages(self.book, self.record, self.shelf, self._installer, self.withdrawals)
         self._comparisons = Comparisons(self.book, self.record, self.shelf, self._stages, self.withdrawals)
+        self._opening = Opening(
+            self.book,
+            self.record,
+            self.shelf,
+            room,
+            recency,
+            installer=self._installer,
+            withdrawals=self.withdrawals,
+            stages=self._stages,
+        )
         self._watch = Watch(self.book, self.shelf, self.record, self._installer, self.withdrawals, self._stages.go_on)
         self.auditor = Auditor(self.record, folder / "checked.json")
         self._installer.on_bad = self._watch.on_bad
         self.shelf.on_death = self._watch.on_death
+        self.sleepers.on_failed = self._note_failed_wake
         self.shelf.on_up = self.observation.watch
         self.shelf.on_down = self.observation.forget
         self.observation.look = self._watch.look
@@ -88,20 +107,37 @@ class Conductor:
         self._watching: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Read the shared record, apply the journal, and bring up every version that must serve; then drive."""
+        """Open, and bring up what must serve."""
+        await self.open()
+        await self.bring_up()
+
+    async def open(self) -> None:
+        """
+        Read the shared record and apply the journal: from now on what is asked is answered, if only by "not yet".
+
+        Raises:
+            ConfigurationError: Replicas cannot run where the settings say.
+        """
         await self.record.open()
         states, self.book.vetoed = await self.record.load()
         self.book.held = {model: Held(state, generation) for model, (state, generation) in states.items()}
         self.withdrawals.apply_journal()
+        for model, held in self.book.held.items():
+            if held.state.split.main is not None:
+                self.reception.suspend(model)
         self.observation.start()
         try:
-            await self.shelf.open(self._needs())
+            await self.shelf.open(await self._opening.plan())
         except ConfigurationError:
             await self.close()
             raise
-        await asyncio.gather(*(self._bring_back(held) for held in self.book.held.values()))
+
+    async def bring_up(self) -> None:
+        """Bring up every version that must serve; then drive."""
+        await self._opening.bring_up()
         self.withdrawals.record_journal()
-        self._watching = [asyncio.create_task(self._watch.run()), asyncio.create_task(self.auditor.run())]
+        tasks = (self._watch.run(), self.auditor.run(), self.sleepers.run())
+        self._watching = [asyncio.create_task(task) for task in tasks]
 
     async def close(self) -> None:
         """Stop driving, write what is decided and not yet recorded, and stop every replica."""
@@ -116,33 +152,11 @@ class Conductor:
         await self.record.close()
         self._journal.close()
 
-    def _needs(self) -> list[Need]:
-        """Give every version that the routes need and that may serve."""
-        return [
-            Need(model, pin.number, pin.digest, held.generation)
-            for model, held in self.book.held.items()
-            for pin in held.state.warm
-            if pin.digest not in self.book.vetoed
-        ]
-
-    async def _bring_back(self, held: Held) -> None:
-        model, split = held.state.model, held.state.split
-        needed = [pin for pin in (split.main, split.candidate) if pin is not None]
-        results = await asyncio.gather(*(self.shelf.bring(model, pin) for pin in needed), return_exceptions=True)
-        for pin, result in zip(needed, results, strict=True):
-            if isinstance(result, LastgoodError):
-                log.error("version does not come up", model=model, version=pin.number, why=str(result))
-                held.reason = str(result)
-                reason = Reason("not-ready", ACTOR, str(result), tombstone=False)
-                if self.withdrawals.take(model, pin, reason) and held.state.live is not None:
-                    with contextlib.suppress(LastgoodError):
-                        await self.shelf.bring(model, held.state.live)
-            elif isinstance(result, BaseException):
-                raise result
-        self._installer.install(held, self.book.vetoed)
-        if held.state.running is not None and held.state.running.state is State.STAGED:
-            self.book.spawn(self._stages.stage(held, held.state.running))
-        self.book.spawn(self._stages.warm(held))
+    def _note_failed_wake(self, pool: ReplicaPool, why: str, times: int) -> None:
+        held = self.book.held[pool.model]
+        held.reason = why
+        if times > 1:  # after the first time its files are copied out anew, which may have been all
+            self.withdrawals.page(held, f"{pool.model}@{pool.number} sleeps and cannot be woken: {why}")
 
     # --- intents ----------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
-"""The replicas of one version: started, chosen from, replaced when they die, and stopped."""
+"""The replicas of one version: started, chosen from, replaced when they die, released, and stopped."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from lastgood.serving.backends.replica import Backend, Launch, Owner, Replica, ReplicaFailedError
@@ -17,7 +17,15 @@ class Crew:
     """As many replicas as were asked for, as long as it is not closed; belongs to one event loop."""
 
     def __init__(
-        self, backend: Backend, launch: Launch, owner: Owner, *, replicas: int, limits: PoolLimits, on_ready: Callable[[], None]
+        self,
+        backend: Backend,
+        launch: Launch,
+        owner: Owner,
+        *,
+        replicas: int,
+        limits: PoolLimits,
+        on_ready: Callable[[], None],
+        gate: asyncio.Semaphore | None = None,
     ) -> None:
         """
         Prepare; `start` starts.
@@ -29,6 +37,7 @@ class Crew:
             replicas: How many.
             limits: Times.
             on_ready: Called after each one that got ready.
+            gate: How many may be started at the same time, of all crews together; one that takes a dead one's place does not ask.
         """
         self.closed = False
         self._backend = backend
@@ -37,6 +46,7 @@ class Crew:
         self._size = replicas
         self._limits = limits
         self._on_ready = on_ready
+        self._gate = gate or asyncio.Semaphore(replicas)
         self._workers: list[Worker] = []
         self._respawns: set[asyncio.Task[None]] = set()
         self._watch: asyncio.TimerHandle | None = None  # while batches are being computed
@@ -78,20 +88,51 @@ class Crew:
         """Whether nothing runs and the last attempt to change that failed."""
         return bool(self._failed_respawns and not self._workers)
 
-    async def start(self) -> None:
+    @property
+    def whole(self) -> bool:
+        """Whether every replica is ready and none is being replaced."""
+        return len(self._workers) == self._size and not self._respawns and all(worker.replica.ready for worker in self._workers)
+
+    async def start(self, *, urgent: bool = False) -> None:
         """
-        Start every replica and wait until all are ready.
+        Start every replica and wait until all are ready; none gets a batch before.
+
+        Args:
+            urgent: Somebody waits for an answer of theirs.
 
         Raises:
             ReplicaFailedError: One did not become ready; none is left running then.
         """
-        results = await asyncio.gather(*(self._spawn() for _ in range(self._size)), return_exceptions=True)
-        errors = [result for result in results if isinstance(result, BaseException)]
+        started: list[Replica] = []
+        starting = asyncio.gather(*(self._start_one(started, urgent=urgent) for _ in range(self._size)), return_exceptions=True)
+        try:
+            errors = [error for error in await starting if error is not None]
+        except asyncio.CancelledError:
+            await self._end(started)
+            raise
         if errors:
-            await self._stop_workers()
+            await self._end(started)
             raise errors[0]
+        await self._admit(started)
 
-    async def _spawn(self, *, urgent: bool = False) -> None:
+    async def _admit(self, replicas: list[Replica]) -> None:
+        """Let replicas work that were started; end them where the crew was closed meanwhile, or one of them has ended."""
+        ended = not all(replica.ready for replica in replicas)
+        if self.closed or ended:
+            await self._end(replicas)
+            if not self.closed:
+                # Its end found no worker to replace: nobody here had heard of it.
+                raise ReplicaFailedError(f"The replica of {self._launch.name} ended as soon as it was ready.")
+            return
+        self._workers += [Worker(replica, self._limits.hang_seconds) for replica in replicas]
+        self._failed_respawns = 0
+        self._on_ready()
+
+    async def _start_one(self, started: list[Replica], *, urgent: bool) -> None:
+        async with self._gate:
+            started.append(await self._prepare(urgent=urgent))
+
+    async def _prepare(self, *, urgent: bool) -> Replica:
         launch = replace(self._launch, urgent=urgent)
         replica = self._backend.make(launch, self._owner)
         try:
@@ -104,16 +145,16 @@ class Crew:
             replica = self._backend.make(launch, self._owner)
             await replica.start(self._limits.start_seconds)
         log.info("%s is ready: %s", self._launch.name, replica.report)
-        if self.closed:
-            await replica.stop(self._limits.stop_seconds)
-            return
-        if not replica.ready:
-            # It was ready and ended before anybody here heard of it, so that its end found no worker to replace.
-            await replica.stop(self._limits.stop_seconds)
-            raise ReplicaFailedError(f"The replica of {self._launch.name} ended as soon as it was ready.")
-        self._workers.append(Worker(replica, self._limits.hang_seconds))
-        self._failed_respawns = 0
-        self._on_ready()
+        return replica
+
+    def miss(self) -> None:
+        """Take note that nothing runs, nor will at once."""
+        self._failed_respawns += 1
+
+    def release(self) -> list[Worker]:
+        """Give every worker away; the crew has none then and may be started again."""
+        workers, self._workers = self._workers, []
+        return workers
 
     async def stop(self) -> None:
         """End every replica, and start no other."""
@@ -127,8 +168,14 @@ class Crew:
         await self._stop_workers()
 
     async def _stop_workers(self) -> None:
-        workers, self._workers = self._workers, []
-        await asyncio.gather(*(worker.replica.stop(self._limits.stop_seconds) for worker in workers))
+        await self.end(self.release())
+
+    async def end(self, workers: list[Worker]) -> None:
+        """End replicas that were released; back when they are gone."""
+        await self._end([worker.replica for worker in workers])
+
+    async def _end(self, replicas: Iterable[Replica]) -> None:
+        await asyncio.gather(*(replica.stop(self._limits.stop_seconds) for replica in replicas))
 
     def choose(self, *, exclusive: bool) -> Worker | None:
         """Give the worker with the fewest batches that takes another one, if there is one."""
@@ -178,7 +225,7 @@ class Crew:
             if attempt > 1:
                 await asyncio.sleep(min(self._limits.respawn_limit_seconds, self._limits.respawn_seconds * 2.0 ** min(attempt - 2, 30)))
             try:
-                await self._spawn(urgent=not self._workers)
+                await self._admit([await self._prepare(urgent=not self._workers)])
             except ReplicaFailedError as exc:
                 log.warning("%s", exc)
                 self._failed_respawns += 1

@@ -56,7 +56,7 @@ def list_lanes(held: Held) -> list[tuple[Pin, str, float]]:
 def _replicas(shelf: Shelf, model: str, pin: Pin) -> dict[str, Any]:
     pool = shelf.get(model, pin)
     if pool is None:
-        return {"ready": False, "replicas": None}
+        return {"ready": False, "sleeping": False, "replicas": None}
     own = pool.serving
     replicas = {
         "wanted": own.count(),
@@ -65,7 +65,7 @@ def _replicas(shelf: Shelf, model: str, pin: Pin) -> dict[str, Any]:
         "providers": pool.providers,
         "memory_bytes": own.memory_bytes,
     }
-    return {"ready": pool.ready, "replicas": replicas}
+    return {"ready": pool.available, "sleeping": pool.bed.asleep, "replicas": replicas}
 
 
 def _rollout(rollout: Rollout) -> dict[str, Any]:

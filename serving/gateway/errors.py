@@ -45,9 +45,16 @@ class NothingUpError(UnavailableError):
     code = "serving.nothing-up"
 
 
+class NoRoomError(UnavailableError):
+    """A version sleeps, and what is up leaves no memory for it within ``loaded_bytes``."""
+
+    code = "serving.no-room"
+
+
 __all__ = [
     "BadRequestError",
     "BusyError",
+    "NoRoomError",
     "NothingUpError",
     "OpenAddressError",
     "PortTakenError",

@@ -58,7 +58,8 @@ class PlaneCollector(Collector):
             labels = (pool.model, str(pool.number))
             for provider in pool.providers:
                 info.add_metric((*labels, str(pool.serving.count()), str(pool.serving.threads), provider), 1.0)
-            ready.add_metric(labels, float(pool.ready))
+            if not pool.bed.asleep:  # nothing is wrong with what sleeps: it is neither ready nor not
+                ready.add_metric(labels, float(pool.ready))
             depth.add_metric(labels, float(pool.waiting))
         yield ready
         yield info

@@ -70,7 +70,7 @@ class DataPlane:
 
     @property
     def ready(self) -> bool:
-        """Whether every model has a ready version for its traffic, and the port is not being closed."""
+        """Whether every model has a version that answers its traffic, woken for it if need be, and the port is not being closed."""
         return not self._server.draining and self._reception.ready
 
     async def drain(self, grace_seconds: float = 30.0) -> None:
@@ -101,7 +101,7 @@ class DataPlane:
 
     def _tell_ready(self, request: Request) -> Response:
         lane = self._reception.find_lane(request.params["model"], request.params.get("version"))
-        ready = lane.pool.ready
+        ready = lane.pool.available
         return json_response({"name": lane.pool.model, "ready": ready}, 200 if ready else 503)
 
     def _take_labels(self, request: Request) -> Response:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from lastgood.registry.content import Content
@@ -20,6 +20,7 @@ from lastgood.serving.gateway.admission import Admission
 from lastgood.serving.gateway.answering import charge_slow, hand_out
 from lastgood.serving.gateway.batch import Batch
 from lastgood.serving.gateway.batcher import Batcher
+from lastgood.serving.gateway.bed import OVERSLEPT, Bed
 from lastgood.serving.gateway.charges import find_lanes
 from lastgood.serving.gateway.crew import Crew
 from lastgood.serving.gateway.deadlines import end_late, refuse_late
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 OnDeath = Callable[["ReplicaPool", str], None]
 # Is shown each batch that was answered: the batch, its outputs (valid during the call), and per request whether it was answered.
 OnBatch = Callable[[Batch, Sequence[Array], Sequence[bool], bool], None]
+OnWanted = Callable[["ReplicaPool"], None]
 
 
 class ReplicaPool:
@@ -60,6 +62,7 @@ class ReplicaPool:
         limits: PoolLimits | None = None,
         on_death: OnDeath | None = None,
         on_batch: OnBatch | None = None,
+        gate: asyncio.Semaphore | None = None,
     ) -> None:
         """
         Prepare; `start` starts.
@@ -78,6 +81,7 @@ class ReplicaPool:
             limits: Queue, batches and times.
             on_death: Called once for each ready replica that ended without being told to.
             on_batch: Called with each batch that was answered, and whether requests are joined along the first axis.
+            gate: How many replicas may be started at the same time, of all pools together.
         """
         self.model = model
         self.number = number
@@ -109,12 +113,17 @@ class ReplicaPool:
             providers=own.providers,
             memory_bytes=own.memory_bytes,
         )
-        self._crew = Crew(backend or ProcessBackend(), launch, self, replicas=own.count(), limits=self.limits, on_ready=self._greet)
+        self._crew = Crew(
+            backend or ProcessBackend(), launch, self, replicas=own.count(), limits=self.limits, on_ready=self._greet, gate=gate
+        )
+        self.bed = Bed()
         self._sweep_seconds = min(0.25, self.limits.deadline_seconds / 10)
         self._loop = asyncio.get_running_loop()
         self._flush_due = False
         self._sweep: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
+        self.on_wanted: OnWanted | None = None  # called while it sleeps and requests wait, again and again
+        self.used_at = -math.inf  # monotonic time in seconds at which a batch was last handed to a replica
 
     # --- what routes and metrics see -----------------------------------------------------------------------------
 
@@ -122,6 +131,11 @@ class ReplicaPool:
     def ready(self) -> bool:
         """Whether a replica verified the bytes, was warmed, and gave the golden answers."""
         return self._crew.ready
+
+    @property
+    def available(self) -> bool:
+        """Whether it answers, or can be woken to."""
+        return self._crew.ready or (self.bed.asleep and not self.bed.failed)
 
     @property
     def waiting(self) -> int:
@@ -143,11 +157,13 @@ class ReplicaPool:
         Let one more request in, before its body is decoded; or afterwards, one that is to be answered within so many seconds.
 
         Raises:
-            BusyError: Too much waits.
+            BusyError: Too much waits, or the version sleeps and could not be woken a moment ago.
             NothingUpError: No replica is up, and none will be soon.
         """
         if self._crew.closed or self._crew.failing:
-            raise NothingUpError(f"No replica of {self.model}@{self.number} is up; try again.")
+            if self._crew.closed or not self.bed.asleep:
+                raise NothingUpError(f"No replica of {self.model}@{self.number} is up; try again.")
+            self.bed.check()
         if seconds is None:
             self._admission.check()
         else:
@@ -159,22 +175,66 @@ class ReplicaPool:
 
     # --- life ----------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def start(self, *, urgent: bool = False) -> None:
         """
-        Start every replica and wait until all are ready.
+        Start every replica and wait until all are ready; also those of a version that slept.
+
+        Args:
+            urgent: Somebody waits for an answer of theirs.
 
         Raises:
             ReplicaFailedError: One did not become ready; none is left running then.
         """
-        await self._crew.start()
+        await self._crew.start(urgent=urgent)
+        self.bed.leave()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits or is computed."""
+        return self._batcher.peek() is not None or self._crew.busy
+
+    @property
+    def idle(self) -> bool:
+        """Whether it could be put to sleep: every replica is up and has nothing to do, and nothing waits."""
+        return self._crew.whole and not self.busy
+
+    def sleep(self) -> Coroutine[None, None, None]:
+        """
+        Put a version that is `idle` to sleep, at once: what comes from now on waits.
+
+        Returns:
+            What ends its replicas; to be awaited.
+        """
+        self.bed.enter()
+        return self._crew.end(self._crew.release())
+
+    def keep_asleep(self, why: str, seconds: float, *, failed: bool) -> None:
+        """
+        Refuse what waits for a version that could not be woken, and whatever comes within that many seconds.
+
+        Args:
+            why: A part of a sentence.
+            seconds: Until a request may wake it again.
+            failed: Whether its bytes or its replicas are to blame.
+        """
+        self.bed.refuse(f"{self.model}@{self.number} sleeps: {why}. Try again.", seconds, failed=failed)
+        self._crew.miss()
+        self._refuse_all("stopped", f"it sleeps: {why}")
+        self._settle()
+        self.on_change()
+
+    async def wait_until_idle(self) -> None:
+        """Return when nothing waits or is computed; at once where nothing is."""
+        if self.busy:
+            if self._drained is None or self._drained.done():
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
 
     async def stop(self, *, drain: bool = True) -> None:
         """Finish what was submitted (at the deadlines at the latest), then end every replica."""
         if not drain:
             self._refuse_all("stopped", "it was stopped")
-        if self._is_busy():
-            self._drained = self._drained or asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._drained)
+        await self.wait_until_idle()
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -185,11 +245,8 @@ class ReplicaPool:
         """How many batches are being computed."""
         return self._crew.in_flight
 
-    def _is_busy(self) -> bool:
-        return self._batcher.peek() is not None or self._crew.busy
-
     def _settle(self) -> None:
-        if self._drained is not None and not self._drained.done() and not self._is_busy():
+        if self._drained is not None and not self._drained.done() and not self.busy:
             self._drained.set_result(None)
 
     def _refuse_all(self, reason: Reason, message: str) -> None:
@@ -228,18 +285,20 @@ class ReplicaPool:
         while (first := batcher.peek()) is not None:
             worker = self._crew.choose(exclusive=first.retried)
             if worker is None:
+                if self.bed.asleep and self.on_wanted is not None:
+                    self.on_wanted(self)
                 break
             now = time.monotonic()
             batch = batcher.take(now + self._pace.batch_seconds)
             if batch is not None:
                 self._dispatch(worker, batch, now)
         if late := batcher.take_late():
-            refuse_late(late, self.limits.deadline_seconds)
+            self._refuse_late(late)
         if self._drained is not None:
             self._settle()
 
     def _dispatch(self, worker: Worker, batch: Batch, now: float) -> None:
-        batch.dispatched = now
+        batch.dispatched = self.used_at = now
         try:
             used = worker.load(batch)
         except (SlotError, OSError) as exc:
@@ -335,15 +394,22 @@ class ReplicaPool:
         self._wake()
         self.on_change()
 
+    def _refuse_late(self, late: list[Pending]) -> None:
+        # That it slept is no fault of the version.
+        overslept = [pending for pending in late if pending.arrived < self.bed.left_at]
+        for pending in overslept:
+            pending.refuse("stopped", OVERSLEPT)
+        refuse_late([pending for pending in late if not pending.finished], self.limits.deadline_seconds)
+
     def _enforce_deadlines(self) -> None:
         self._sweep = None
         now, seconds = time.monotonic(), self.limits.deadline_seconds
         unfinished = [pending for pending in self._batcher if not pending.finished]
         self._batcher.keep([pending for pending in unfinished if pending.deadline > now])
-        refuse_late([pending for pending in unfinished if pending.deadline <= now], seconds)
+        self._refuse_late([pending for pending in unfinished if pending.deadline <= now])
         end_late(self._crew, now, seconds)
         self._settle()
-        if self._is_busy():
+        if self.busy:
             self._sweep = self._loop.call_later(self._sweep_seconds, self._enforce_deadlines)
 
 

@@ -23,6 +23,7 @@ from lastgood.serving.gateway.plane import DataPlane
 from lastgood.serving.gateway.quality import QualityCollector
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.rollout_metrics import RolloutCollector
+from lastgood.serving.gateway.sleep_metrics import SleepCollector
 from lastgood.serving.logs import configure_logging
 from lastgood.settings import Settings, load_settings
 
@@ -53,22 +54,27 @@ class Gateway:
         metrics = CollectorRegistry()
         metrics.register(reception.collector)
         metrics.register(RolloutCollector(self.conductor, settings.home))
+        metrics.register(SleepCollector(self.conductor.sleepers))
         metrics.register(QualityCollector(self.conductor.observation, self.conductor.book))
         control = ControlPlane(self.conductor, metrics, registry_id=settings.registry_id, token=token)
         self.control = Server(control.router, settings.host, settings.port_control)
 
     async def start(self) -> None:
         """
-        Bring up what must serve, then listen: nobody is asked before the journal was applied.
+        Apply the journal, listen, and bring up what must serve: until it is, the inference port says that it is not ready.
+
+        The control port opens last: who waits for it finds everything up.
 
         Raises:
             PortTakenError: Another process listens on one of the ports.
+            ConfigurationError: Replicas cannot run where the settings say.
         """
-        await self.conductor.start()
+        await self.conductor.open()
         try:
             await self.plane.start()
             if self.grpc is not None:
                 await self.grpc.start()
+            await self.conductor.bring_up()
             await self.control.start()
         except LastgoodError:
             await self.stop()

@@ -50,8 +50,8 @@ class Reception:
 
     @property
     def ready(self) -> bool:
-        """Whether every model has a ready version for its traffic."""
-        return not self._suspended and all(route.main.pool.ready for route in self.routes.values())
+        """Whether every model has a version for its traffic that is ready, or sleeps and can be woken."""
+        return not self._suspended and all(route.main.pool.available for route in self.routes.values())
 
     def add_pool(self, pool: ReplicaPool) -> None:
         """Know a version's replicas; it gets traffic when a route says so."""

@@ -56,6 +56,11 @@ class Pool(Protocol):
         ...
 
     @property
+    def available(self) -> bool:
+        """Whether it answers: it is ready, or sleeps and can be woken."""
+        ...
+
+    @property
     def waiting(self) -> int:
         """Requests that wait for a replica."""
         ...

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 class Stages:
-    """Takes rollouts from one stage to the next, and lets exactly the versions run that their states need."""
+    """Takes rollouts from one stage to the next, and lets exactly the versions be here that their states need."""
 
     def __init__(self, book: Book, record: SharedRecord, shelf: Shelf, installer: Installer, withdrawals: Withdrawals) -> None:
         """Remember what is changed, where it is written, and what was taken away."""
@@ -119,12 +119,13 @@ class Stages:
         self._book.tell()
 
     async def warm(self, held: Held) -> None:
-        """Let exactly the versions run that the state needs."""
+        """Let exactly the versions run that the state needs; those of a model that sleeps are kept asleep."""
         model = held.state.model
         self._shelf.keep_only(model, held.state.warm)
+        bring = self._shelf.lay_down if held.state.running is None and self._shelf.rests(model) else self._shelf.bring
         for pin in held.state.warm:
             if pin.digest not in self._book.vetoed:
                 # A candidate that fails is told by `stage`, a live version when it is brought back.
                 with contextlib.suppress(LastgoodError):
-                    await self._shelf.bring(model, pin)
+                    await bring(model, pin)
         self._installer.install(held, self._book.vetoed)

@@ -39,6 +39,7 @@ class ReplicaSettings(BaseModel):
     hang_seconds: float = Field(
         default=0.5, ge=0.2, le=10.0, description="a replica that holds a batch and gives no sign of life for this long is ended"
     )
+    keep_loaded: bool = Field(default=False, description="never put to sleep, however long nobody asks; see loaded_bytes")
 
     batch_rows: int = Field(default=64, ge=1, le=65_536, description="rows that are joined into one batch at most")
     batch_bytes: int = Field(default=64 << 20, ge=1024, description="bytes of inputs that are joined into one batch at most")
@@ -68,12 +69,17 @@ class ServingSettings(ReplicaSettings):
     spare: bool = Field(
         default=True, description="keep one process with its imports done, to become a replica at once where one died; takes 25 MB"
     )
+    loaded_bytes: int | None = Field(
+        default=None,
+        ge=64 << 20,
+        description="versions that nobody asks for sleep, least recently used first, so that the others' memory stays within this",
+    )
     models: dict[str, ReplicaSettings] = Field(default_factory=dict, description="by model; what one does not set is as above")
 
     def of(self, model: str) -> ReplicaSettings:
         """Give one model's settings."""
         own = self.models.get(model, ReplicaSettings())
-        common = self.model_dump(exclude={"spare", "models"})
+        common = self.model_dump(exclude={"spare", "loaded_bytes", "models"})
         return ReplicaSettings(**{**common, **own.model_dump(exclude_unset=True)})
 
     def list_providers(self) -> Iterator[tuple[Provider, ...]]:

@@ -36,7 +36,7 @@ def print_routes(found: list[dict[str, Any]]) -> None:
             f"{model['model']}@{lane['number']}",
             lane["role"],
             f"{lane['share']:.0%}",
-            "yes" if lane["ready"] else "NO",
+            tell_ready(lane),
             tell_replicas(lane.get("replicas")),
             tell_progress(model),
             lane["since"][:19] + "Z",
@@ -52,6 +52,11 @@ def list_served(model: Mapping[str, Any]) -> list[dict[str, Any]]:
     shadow = model.get("shadow")
     since = model["lanes"][0]["since"] if model["lanes"] else ""
     return [*model["lanes"], *([{**shadow, "role": "shadow", "share": 0.0, "since": since}] if shadow else [])]
+
+
+def tell_ready(lane: Mapping[str, Any]) -> str:
+    """Say in a word whether a version answers; one that sleeps is woken by its next request."""
+    return "NO" if not lane["ready"] else "asleep" if lane.get("sleeping") else "yes"
 
 
 def tell_replicas(replicas: Mapping[str, Any] | None) -> str:
