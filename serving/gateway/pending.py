@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from lastgood.serving.gateway.charges import Incident
 from lastgood.serving.gateway.route import Lane
+from lastgood.serving.gateway.telemetry.context import Trace, describe
 from lastgood.serving.replica.slots import Array
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,19 @@ class Answers(Protocol):
         ...
 
 
+class Run:
+    """One computation of a batch, which its requests know of when the batch is gone; monotonic times in seconds, 0 where it is not yet."""
+
+    __slots__ = ("answered", "dispatched", "rows", "seconds")
+
+    def __init__(self, rows: int) -> None:
+        """Be of so many rows, and not dispatched."""
+        self.rows = rows
+        self.dispatched = 0.0
+        self.answered = 0.0
+        self.seconds = 0.0  # in the replica
+
+
 class Part:
     """A half of a batch that failed: its requests run together once more, so that a bad one is found in few runs."""
 
@@ -51,7 +65,6 @@ class Pending:
         "arrived",
         "counted",
         "deadline",
-        "dispatched",
         "finished",
         "finite",
         "hurried",
@@ -63,6 +76,7 @@ class Pending:
         "request_id",
         "retried",
         "rows",
+        "run",
         "runs_on",
         "serial",
         "slice",
@@ -90,7 +104,7 @@ class Pending:
         self.nbytes = inputs[0].nbytes if len(inputs) == 1 else sum([array.nbytes for array in inputs])
         self.arrived = arrived
         self.deadline = deadline
-        self.dispatched = 0.0
+        self.run: Run | None = None  # the last one it was part of
         self.finished = False
         self.counted = False  # whether it is in its lane's tally
         self.retried = False  # whether a replica died with it
@@ -102,6 +116,11 @@ class Pending:
         self.slice = ""
         self.serial = 0  # its number where a shadow has a copy, and the copy's too
         self.part: Part | None = None  # runs with these and no others since the batch it was in failed
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace it belongs to, if any."""
+        return None
 
     def answered(self, outputs: Answers, start: int, stop: int) -> None:
         """Take the answer: rows ``start`` to ``stop``, valid during this call only."""
@@ -117,7 +136,8 @@ class Pending:
         try:
             self.answered(outputs, start, stop)
         except Exception:
-            log.exception("An answer of %s@%s could not be written", self.runs_on.pool.model, self.runs_on.pool.number)
+            pool = self.runs_on.pool
+            log.exception("An answer of %s@%s could not be written", pool.model, pool.number, extra=describe(self.trace))
             self.refused("broken", "the gateway could not write the answer; its log says more")
 
     def refuse(self, reason: Reason, message: str) -> None:

@@ -15,6 +15,7 @@ from lastgood.serving.gateway.messages import Head, Request, Respond, Response, 
 from lastgood.serving.gateway.reception import Reception, find_lanes
 from lastgood.serving.gateway.rest import Address, infer, read_address
 from lastgood.serving.gateway.router import Router
+from lastgood.serving.gateway.telemetry.telemetry import Telemetry
 from lastgood.settings import is_loopback
 
 EXTENSIONS: Final = ["binary_tensor_data"]
@@ -34,6 +35,7 @@ class DataPlane:
         token: str | None = None,
         tls: ssl.SSLContext | None = None,
         socket_file: Path | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """
         Prepare; `start` listens.
@@ -46,6 +48,7 @@ class DataPlane:
             token: What callers must send as a bearer token.
             tls: The port speaks TLS with it.
             socket_file: Where to listen besides, for this user's processes.
+            telemetry: Is told of every request.
 
         Raises:
             OpenAddressError: The address is not loopback and there is no token.
@@ -53,7 +56,7 @@ class DataPlane:
         if token is None and not is_loopback(host):
             raise OpenAddressError(f"{host} can be reached from other machines: set token_file, or listen on 127.0.0.1.")
         self._reception = reception
-        self._server = Server(self._make_router(token), host, port, limits, tls=tls, socket_file=socket_file)
+        self._server = Server(self._make_router(token), host, port, limits, tls=tls, socket_file=socket_file, telemetry=telemetry)
 
     async def start(self) -> None:
         """
