@@ -121,7 +121,7 @@ def _answers() -> list[Panel]:
         ),
         build_graph(
             "Time to answer",
-            "From the last byte of a request to the answer written. Over 1 s at the 99th percentile is an alert.",
+            "From a decoded request to the answer written. Over 1 s at the 99th percentile is an alert.",
             [Query(quantile(names.REQUEST_SECONDS, q, "", "model"), f"{{{{model}}}} p{q * 100:.0f}") for q in (0.5, 0.95, 0.99)],
             unit="s",
             steps=((None, GREEN), (1, RED)),

@@ -102,7 +102,7 @@ def _compared() -> list[Panel]:
         ),
         build_graph(
             "Time to answer, median and 99th percentile",
-            "From the last byte of a request to the answer written, waiting included.",
+            "From a decoded request to the answer written, waiting included.",
             [Query(quantile(names.REQUEST_SECONDS, q, _MODEL, _BOTH), f"{_NAME} p{q * 100:.0f}") for q in (0.5, 0.99)],
             unit="s",
             steps=((None, GREEN), (1, RED)),

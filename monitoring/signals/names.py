@@ -23,7 +23,7 @@ _VERSION = ("model", "version")
 _ROLE = ("model", "version", "role")
 
 REQUESTS = Metric("lastgood_requests_total", "counter", "Requests by what came of them.", (*_ROLE, "traffic", "outcome"))
-REQUEST_SECONDS = Metric("lastgood_request_seconds", "histogram", "From the last byte in to the answer written.", _ROLE)
+REQUEST_SECONDS = Metric("lastgood_request_seconds", "histogram", "From decoded to the answer written.", _ROLE)
 QUEUE_SECONDS = Metric("lastgood_queue_seconds", "histogram", "From decoded to dispatched to a replica.", _ROLE)
 COMPUTE_SECONDS = Metric("lastgood_compute_seconds", "histogram", "In the replica, for the whole batch.", _ROLE)
 BATCH_ROWS = Metric("lastgood_batch_rows", "histogram", "Rows in a batch.", _ROLE)
@@ -80,6 +80,9 @@ OBSERVER_DROPPED = Metric("lastgood_observer_dropped_total", "counter", "Predict
 PREDICTION_LOG_FAILURES = Metric(
     "lastgood_prediction_log_failures_total", "counter", "Times the prediction log could not be written.", ("model",)
 )
+TELEMETRY_DROPPED = Metric(
+    "lastgood_telemetry_dropped_total", "counter", "Requests that the access log, or the collector of spans, was not told of.", ("sink",)
+)
 
 # What Prometheus says itself, of its scrapes and of its rules.
 UP = "up"
@@ -125,4 +128,5 @@ METRICS: tuple[Metric, ...] = (
     OBSERVER_UP,
     OBSERVER_DROPPED,
     PREDICTION_LOG_FAILURES,
+    TELEMETRY_DROPPED,
 )

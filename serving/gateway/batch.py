@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 from lastgood.serving.gateway.charges import Incident
-from lastgood.serving.gateway.pending import Pending
+from lastgood.serving.gateway.pending import Pending, Run
 from lastgood.serving.replica.slots import Array
 
 
 class Batch:
     """Requests that run as one, and what is charged of them together."""
 
-    __slots__ = ("dispatched", "exclusive", "incident", "pendings", "rows", "slot")
+    __slots__ = ("exclusive", "incident", "pendings", "rows", "run", "slot")
 
     def __init__(self, pendings: list[Pending]) -> None:
         """Join requests of one key, or take one."""
@@ -21,7 +21,7 @@ class Batch:
         # What a replica died with may kill the next one: nothing else shall be in its hands then.
         self.exclusive = pendings[0].retried
         self.slot = -1
-        self.dispatched = 0.0
+        self.run = Run(self.rows)
 
     @property
     def nbytes(self) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from lastgood.serving.gateway.framing import Refusal
 from lastgood.serving.gateway.messages import Head, Request, Response, error_response, render
 from lastgood.serving.gateway.reading import Phase, RequestReader
+from lastgood.serving.gateway.telemetry.context import describe
 
 if TYPE_CHECKING:
     from lastgood.serving.gateway.http import Server
@@ -28,6 +29,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: "Server") -> None:
         """Belong to a server, which hands requests on."""
         self._server = server
+        self._telemetry = server.telemetry
         self._limits = server.limits
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(server.limits, self._loop.time, server.heads)
@@ -59,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         self._server.forget(self)
         for request in self._exchanges:
-            request.connection = None
+            request.connection = request.pending = None
         self._leave(gone=True)
         self._exchanges.clear()
 
@@ -124,13 +126,15 @@ class Connection(asyncio.Protocol):
     def _take(self, request: Request) -> None:
         request.connection = self
         self._exchanges.append(request)
+        if self._telemetry is not None:
+            self._telemetry.begin(request)
         if not request.head.keep_alive:
             self._deaf = True
         try:
             self._server.handler(request, request.respond)
         except Exception:
             number = secrets.token_hex(4)
-            log.exception("%s %s failed (%s)", request.method, request.path, number)
+            log.exception("%s %s failed (%s)", request.method, request.path, number, extra=describe(request.trace))
             if request.response is None:
                 request.respond(error_response(500, f"Something broke here; the log has it as {number}."))
 
@@ -156,6 +160,8 @@ class Connection(asyncio.Protocol):
         request = Request(Head(self._reader.method or "GET", "", b"", {}, keep_alive=False), b"")
         request.connection = self
         self._exchanges.append(request)
+        if self._telemetry is not None:
+            self._telemetry.begin(request)
         request.respond(error_response(refusal.status, refusal.message))
 
     def _adjust_reading(self) -> None:
@@ -180,17 +186,25 @@ class Connection(asyncio.Protocol):
         """Write the answers that are next in order, together."""
         if self._transport is None:
             return
-        exchanges = self._exchanges
+        exchanges, telemetry = self._exchanges, self._telemetry
         pieces, closing = [], False
+        done = list[tuple[Request, int, int]]()
         while exchanges and exchanges[0].response is not None and not closing:
             request = exchanges.popleft()
             closing = not request.head.keep_alive or (not exchanges and self._is_over())
-            pieces.append(render(request, cast("Response", request.response), self._server.date, closing=closing))
+            response = cast("Response", request.response)
+            piece = render(request, response, self._server.date, closing=closing)
+            pieces.append(piece)
             request.connection = None
+            if telemetry is not None:
+                done.append((request, response.status, len(piece)))
         if not pieces:
             return
         self._idle_since = self._loop.time()
         self._write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if telemetry is not None:
+            for request, status, nbytes in done:
+                telemetry.finish(request, status, nbytes)
         if closing:
             self._close()
         else:

@@ -43,7 +43,7 @@ def end_late(workers: Iterable[Worker], now: float, seconds: float) -> None:
                     if not pending.hurried:
                         batch.incident.charge(pending.lane, "failed")
                     pending.refuse("timeout", _explain(pending, seconds))
-            if batch.dispatched + seconds <= now:
+            if batch.run.dispatched + seconds <= now:
                 worker.replica.kill(f"computed one batch for over {seconds:g} s and was ended")
 
 

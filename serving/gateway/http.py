@@ -12,6 +12,7 @@ from lastgood.serving.gateway.limits import HttpLimits
 from lastgood.serving.gateway.listening import BACKLOG, bind_port, bind_socket_file, remove_socket_file
 from lastgood.serving.gateway.messages import Handler, Request, Respond, Response, error_response, json_response
 from lastgood.serving.gateway.reading import Heads
+from lastgood.serving.gateway.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
@@ -29,6 +30,7 @@ class Server:
         *,
         tls: ssl.SSLContext | None = None,
         socket_file: Path | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """
         Prepare; `start` listens.
@@ -40,11 +42,13 @@ class Server:
             limits: What one connection may ask for.
             tls: The port speaks TLS with it, see `listening.load_tls`.
             socket_file: Where to listen besides, for this user's processes; without TLS.
+            telemetry: Is told of every request.
         """
         self.handler = handler
         self.host = host
         self.port = port
         self.limits = limits or HttpLimits()
+        self.telemetry = telemetry
         self.connections: set[Connection] = set()
         self.heads = Heads()
         self.draining = False

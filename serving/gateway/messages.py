@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from lastgood.serving.gateway.telemetry.context import Trace
+
 if TYPE_CHECKING:
     from lastgood.serving.gateway.connection import Connection
+    from lastgood.serving.gateway.pending import Pending
 
 JSON: Final = b"application/json"
 NO_PARAMS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -48,11 +51,15 @@ class Head:
 class Request:
     """One request, whole."""
 
-    __slots__ = ("body", "connection", "head", "on_disconnect", "params", "response")
+    __slots__ = ("began", "body", "connection", "head", "on_disconnect", "params", "pending", "response", "trace")
 
-    def __init__(self, head: Head, body: bytes) -> None:
-        """Make a request that nobody has seen yet."""
+    def __init__(self, head: Head, body: bytes, traceparent: bytes | None = None) -> None:
+        """Make a request that nobody has seen yet; ``traceparent`` is its trace's, in the form of version 00."""
         self.head = head
+        self.trace = None if traceparent is None else Trace(traceparent)
+        # For telemetry, where there is any.
+        self.began = 0.0  # monotonic time when it was whole
+        self.pending: Pending | None = None  # its part that was queued, until it is answered
         self.body = body
         self.connection: Connection | None = None
         self.params: Any = NO_PARAMS  # by name, from the route's pattern, decoded; or what the route prepares of the head
@@ -80,6 +87,11 @@ class Request:
         """By lower-case name."""
         return self.head.headers
 
+    @property
+    def tracestate(self) -> bytes:
+        """What other systems keep of the trace, as sent."""
+        return self.head.headers.get(b"tracestate", b"")
+
     def respond(self, response: Response) -> None:
         """
         Give the answer, once; it is written when those of earlier requests of the connection are.
@@ -105,13 +117,14 @@ def render(request: Request, response: Response, date: bytes, *, closing: bool) 
         date: The date's header line, with its CRLF.
         closing: Whether the connection ends after it.
     """
+    trace = request.trace
     last = b"connection: close\r\n" if closing else b"connection: keep-alive\r\n" if request.head.old else b""
     head = b"%scontent-type: %s\r\ncontent-length: %d\r\n%s%s%s\r\n" % (
         STATUS_LINES[response.status],
         response.content_type,
         len(response.body),
         date,
-        response.extra,
+        response.extra if trace is None else response.extra + trace.to_line(),
         last,
     )
     return head if request.head.method == "HEAD" else head + response.body

@@ -7,6 +7,7 @@ import numpy as np
 
 from lastgood.serving.gateway.charges import Incident
 from lastgood.serving.gateway.route import Lane
+from lastgood.serving.gateway.telemetry.context import Trace, describe
 from lastgood.serving.replica.slots import Array
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,19 @@ class Answers(Protocol):
         ...
 
 
+class Run:
+    """One computation of a batch, which its requests know of when the batch is gone; monotonic times in seconds, 0 where it is not yet."""
+
+    __slots__ = ("answered", "dispatched", "rows", "seconds")
+
+    def __init__(self, rows: int) -> None:
+        """Be of so many rows, and not dispatched."""
+        self.rows = rows
+        self.dispatched = 0.0
+        self.answered = 0.0
+        self.seconds = 0.0  # in the replica
+
+
 class Part:
     """A half of a batch that failed: its requests run together once more, so that a bad one is found in few runs."""
 
@@ -53,7 +67,6 @@ class Pending:
         "arrived",
         "counted",
         "deadline",
-        "dispatched",
         "finished",
         "hurried",
         "inputs",
@@ -64,6 +77,7 @@ class Pending:
         "request_id",
         "retried",
         "rows",
+        "run",
         "runs_on",
         "serial",
         "slice",
@@ -91,7 +105,7 @@ class Pending:
         self.nbytes = inputs[0].nbytes if len(inputs) == 1 else sum([array.nbytes for array in inputs])
         self.arrived = arrived
         self.deadline = deadline
-        self.dispatched = 0.0
+        self.run: Run | None = None  # the last one it was part of
         self.finished = False
         self.counted = False  # whether it is in its lane's tally
         self.retried = False  # whether a replica died with it
@@ -107,6 +121,11 @@ class Pending:
         """Say whether no input holds NaN or infinity, so that an answer that does is the model's doing."""
         return all(array.dtype.kind != "f" or bool(np.isfinite(array).all()) for array in self.inputs)
 
+    @property
+    def trace(self) -> Trace | None:
+        """The trace it belongs to, if any."""
+        return None
+
     def answered(self, outputs: Answers, start: int, stop: int) -> None:
         """Take the answer: rows ``start`` to ``stop``, valid during this call only."""
         raise NotImplementedError
@@ -121,7 +140,8 @@ class Pending:
         try:
             self.answered(outputs, start, stop)
         except Exception:
-            log.exception("An answer of %s@%s could not be written", self.runs_on.pool.model, self.runs_on.pool.number)
+            pool = self.runs_on.pool
+            log.exception("An answer of %s@%s could not be written", pool.model, pool.number, extra=describe(self.trace))
             self.refused("broken", "the gateway could not write the answer; its log says more")
 
     def refuse(self, reason: Reason, message: str) -> None:

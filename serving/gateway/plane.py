@@ -16,6 +16,7 @@ from lastgood.serving.gateway.messages import Head, Request, Respond, Response, 
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.rest import Address, infer, read_address
 from lastgood.serving.gateway.router import Router
+from lastgood.serving.gateway.telemetry.telemetry import Telemetry
 
 EXTENSIONS: Final = ["binary_tensor_data"]
 HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
@@ -34,6 +35,7 @@ class DataPlane:
         token: str | None = None,
         tls: ssl.SSLContext | None = None,
         socket_file: Path | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """
         Prepare; `start` listens.
@@ -46,13 +48,14 @@ class DataPlane:
             token: What callers must send as a bearer token.
             tls: The port speaks TLS with it.
             socket_file: Where to listen besides, for this user's processes.
+            telemetry: Is told of every request.
 
         Raises:
             OpenAddressError: The address is not loopback and there is no token.
         """
         check_guarded(host, token)
         self._reception = reception
-        self._server = Server(self._make_router(token), host, port, limits, tls=tls, socket_file=socket_file)
+        self._server = Server(self._make_router(token), host, port, limits, tls=tls, socket_file=socket_file, telemetry=telemetry)
 
     async def start(self) -> None:
         """

@@ -298,7 +298,8 @@ class ReplicaPool:
             self._settle()
 
     def _dispatch(self, worker: Worker, batch: Batch, now: float) -> None:
-        batch.dispatched = self.used_at = now
+        run = batch.run
+        run.dispatched = self.used_at = now
         try:
             used = worker.load(batch)
         except (SlotError, OSError) as exc:
@@ -308,10 +309,10 @@ class ReplicaPool:
             return
         meter, lanes = self.meter, list[Lane]()
         for pending in batch.pendings:
+            pending.run = run
             if pending.counted:
                 continue
             pending.counted = True
-            pending.dispatched = now
             lane = pending.lane
             lane.tally.requests += 1
             lanes.append(lane)
@@ -337,7 +338,9 @@ class ReplicaPool:
             replica.kill(f"gave an unreadable answer ({exc})")
             return
         worker.finish(number)
-        self._pace.note(time.monotonic(), batch.rows, seconds, busy=len(self._batcher) > 0)
+        now = time.monotonic()
+        batch.run.answered, batch.run.seconds = now, seconds
+        self._pace.note(now, batch.rows, seconds, busy=len(self._batcher) > 0)
         self.meter.role(batch.pendings[0].runs_on.role).compute_seconds.observe(seconds)
         self.meter.keep_seconds_per_row(seconds / batch.rows)
         broken = self._check.find_broken(arrays, batch.rows if self.joins else None)

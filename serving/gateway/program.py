@@ -24,6 +24,8 @@ from lastgood.serving.gateway.quality import QualityCollector
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.rollout_metrics import RolloutCollector
 from lastgood.serving.gateway.sleep_metrics import SleepCollector
+from lastgood.serving.gateway.telemetry.collector import TelemetryCollector
+from lastgood.serving.gateway.telemetry.telemetry import open_telemetry
 from lastgood.serving.logs import configure_logging
 from lastgood.settings import Settings, load_settings
 
@@ -43,12 +45,24 @@ class Gateway:
         Args:
             settings: Ports, home, token.
             program: Another replica program than the product's.
+
+        Raises:
+            MissingOpenTelemetryError: Spans are to be sent, and OpenTelemetry is not installed.
         """
+        self._telemetry = open_telemetry(settings.telemetry, settings.home)
         token = read_token(settings.token_file)
         front = settings.front
         tls = None if front.tls_certificate is None or front.tls_key is None else load_tls(front.tls_certificate, front.tls_key)
         reception = Reception()
-        self.plane = DataPlane(reception, settings.host, settings.port_rest, token=token, tls=tls, socket_file=front.unix_socket)
+        self.plane = DataPlane(
+            reception,
+            settings.host,
+            settings.port_rest,
+            token=token,
+            tls=tls,
+            socket_file=front.unix_socket,
+            telemetry=self._telemetry,
+        )
         self.grpc = _make_grpc(settings, reception, token)
         self.conductor = Conductor(settings, reception, program=program)
         metrics = CollectorRegistry()
@@ -56,6 +70,7 @@ class Gateway:
         metrics.register(RolloutCollector(self.conductor, settings.home))
         metrics.register(SleepCollector(self.conductor.sleepers))
         metrics.register(QualityCollector(self.conductor.observation, self.conductor.book))
+        metrics.register(TelemetryCollector(self._telemetry))
         control = ControlPlane(self.conductor, metrics, registry_id=settings.registry_id, token=token)
         self.control = Server(control.router, settings.host, settings.port_control)
 
@@ -86,7 +101,10 @@ class Gateway:
             ports.create_task(self.plane.drain())
             if self.grpc is not None:
                 ports.create_task(self.grpc.drain())
+        closing = None if self._telemetry is None else asyncio.create_task(asyncio.to_thread(self._telemetry.close))
         await self.conductor.close()
+        if closing is not None:
+            await closing
         await self.control.stop(grace_seconds=2)
 
 

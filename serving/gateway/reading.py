@@ -16,6 +16,7 @@ from lastgood.serving.gateway.framing import (
 )
 from lastgood.serving.gateway.limits import HttpLimits
 from lastgood.serving.gateway.messages import Head, Request
+from lastgood.serving.gateway.telemetry.context import cut_traceparent, read_traceparent
 
 _KEPT_HEADS: Final = 512
 _KEPT_BYTES: Final = 2048  # a longer head is not kept
@@ -75,6 +76,7 @@ class RequestReader:
         self._at = 0  # where in it the next byte is
         self._headers = HeaderReader()
         self._head: Head | None = None  # its body is to come
+        self._traceparent: bytes | None = None  # of the same request
         self._parts = bytearray()
         self._chunks: Chunks | None = None
 
@@ -108,27 +110,42 @@ class RequestReader:
             return None
         end += 4
         raw = data[at:end]
-        head = self._heads.get(raw)
+        head, traceparent = self._heads.get(raw), None
         if head is None:
-            self.method = ""
-            line = START_LINE.match(raw)
-            if line is None or end - at > self._limits.head_bytes:
-                raise self._judge_head(raw)
-            head = self._read_head(line[1], line[2], line[3], raw)
-            self._heads.put(raw, head)
-            if head.length:
-                self._headers.forget()
+            head, traceparent = self._find_head(raw)
         length = head.length
         if length >= 0 and len(data) - end >= length:  # all of it came at once
             self._at = end + length
             self.phase = Phase.IDLE
-            return Request(head, data[end : end + length])
+            return Request(head, data[end : end + length], traceparent)
         self._at = end
         self.method = head.method
         self.awaited = head.expects
         self.phase = Phase.BODY
-        self._head = head
+        self._head, self._traceparent = head, traceparent
         return self._read_body(begun=True)
+
+    def _find_head(self, raw: bytes) -> tuple[Head, bytes | None]:
+        """Give a head that is not known as it is, and its trace: the head without that may be, for each request has a trace of its own."""
+        self.method = ""
+        if len(raw) > self._limits.head_bytes:
+            raise self._judge_head(raw)
+        rest, traceparent = cut_traceparent(raw)
+        head = None if traceparent is None else self._heads.get(rest)
+        if head is not None:
+            return head, traceparent
+        line = START_LINE.match(rest)
+        if line is None:
+            raise self._judge_head(raw)
+        head = self._read_head(line[1], line[2], line[3], rest)
+        if head.length:
+            self._headers.forget()
+        left = head.headers.get(b"traceparent")
+        if left is None:
+            self._heads.put(rest, head)
+            return head, traceparent
+        # Not kept: it comes once. With two of them, nobody knows whose the request is.
+        return head, read_traceparent(left) if traceparent is None else None
 
     def _read_head(self, method: bytes, target: bytes, version: bytes, raw: bytes) -> Head:
         self.method = method.decode("ascii")
@@ -168,7 +185,7 @@ class RequestReader:
         self._parts, self._chunks = bytearray(), None
         self._head = None
         self.phase = Phase.IDLE
-        return Request(head, body)
+        return Request(head, body, self._traceparent)
 
     def _gather(self, data: bytes, at: int, length: int, *, begun: bool) -> bool:
         """Take a piece of the body; say whether it is whole."""

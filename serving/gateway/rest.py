@@ -14,6 +14,7 @@ from lastgood.serving.gateway.protocol import Codec
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.route import Lane
 from lastgood.serving.gateway.router import find_status
+from lastgood.serving.gateway.telemetry.context import Trace
 
 RETRY: Final = b"retry-after: 1\r\n"
 _STATUSES: Final[dict[Reason, int]] = {
@@ -44,6 +45,11 @@ class RestInference(Inference):
 
     __slots__ = ("request",)
     request: Request
+
+    @property
+    def trace(self) -> Trace | None:
+        """The request's."""
+        return self.request.trace
 
     def write(self, codec: Codec, outputs: Answers, start: int, stop: int) -> None:
         """Answer 200."""
@@ -94,6 +100,8 @@ def infer(reception: Reception, request: Request, address: Address) -> None:
     part = "" if slice_name is None else reception.label_slice(model, slice_name)
     inference = RestInference(lane, call, request_id, desk, reception.find_desk, traffic, part)
     inference.request = request
+    if request.began:  # telemetry wants to know
+        request.pending = inference
     if nothing is not None:
         inference.answer(nothing, 0, 0)
         return

@@ -20,6 +20,7 @@ from lastgood.errors import (
     UsageError,
 )
 from lastgood.serving.gateway.messages import NO_PARAMS, Handler, Head, Request, Respond, Response, error_response
+from lastgood.serving.gateway.telemetry.context import describe
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
@@ -175,5 +176,5 @@ def _explain(request: Request, exc: Exception) -> Response:
     if isinstance(exc, LastgoodError):
         return error_response(find_status(exc), str(exc), code=exc.code)
     number = secrets.token_hex(4)
-    log.error("%s %s failed (%s)", request.method, request.path, number, exc_info=exc)
+    log.error("%s %s failed (%s)", request.method, request.path, number, exc_info=exc, extra=describe(request.trace))
     return error_response(500, f"Something broke here; the log has it as {number}.")

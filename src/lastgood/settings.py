@@ -15,10 +15,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from lastgood.addresses import is_loopback
 from lastgood.errors import ConfigurationError
 from lastgood.oncall import OnCall
 from lastgood.refs import check_model_name
 from lastgood.replicas import ServingSettings
+from lastgood.telemetry import TelemetrySettings
 
 PROJECT_FILE = "lastgood.toml"
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -103,6 +105,7 @@ class Settings(BaseSettings):
     docker: DockerSettings = Field(default_factory=DockerSettings, description="containers, where backend = 'docker'")
     front: FrontSettings = Field(default_factory=FrontSettings, description="socket file and TLS of the inference port")
     serving: ServingSettings = Field(default_factory=ServingSettings, description="how many replicas, and how each one runs")
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="access log and spans of the gateway")
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     jenkins: JenkinsSettings = Field(default_factory=JenkinsSettings, description="where `lastgood trigger jenkins` starts builds")
     oncall: dict[str, Any] = Field(
@@ -224,14 +227,6 @@ def _check_names(values: dict[str, Any]) -> None:
     known = {f"LASTGOOD_{name.upper()}" for name in Settings.model_fields if name != "project"}
     if unknown := sorted(name for name in os.environ if name.startswith("LASTGOOD_") and name not in known):
         raise ConfigurationError(f"{', '.join(unknown)} is no setting; expected some of: {', '.join(sorted(known))}.")
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _explain(exc: ValidationError, path: Path, *, table: str = "") -> str:
