@@ -12,6 +12,7 @@ from lastgood.serving.gateway.limits import HttpLimits
 from lastgood.serving.gateway.listening import BACKLOG, bind_port, bind_socket_file, remove_socket_file
 from lastgood.serving.gateway.messages import Handler, Request, Respond, Response, error_response, json_response
 from lastgood.serving.gateway.reading import Heads
+from lastgood.serving.gateway.turns import Turns
 
 log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
@@ -47,6 +48,7 @@ class Server:
         self.limits = limits or HttpLimits()
         self.connections: set[Connection] = set()
         self.heads = Heads()
+        self.turns = Turns(self.limits.tick_requests)
         self.draining = False
         self.date = b""
         self._tls = tls
