@@ -3,8 +3,8 @@ A client as a process of its own: so many connections, on each so many requests 
 
     python benchmarks/asking.py PORT CONNECTIONS DEPTH SECONDS MODEL...
 
-Connections ask the models in turn; with SECONDS 0, one connection asks each model once, in order. It prints JSON: how often which
-status came, and seconds to the answer of those that were 200.
+Connections ask the models in turn; with SECONDS 0, one connection asks each model once, in order. It prints JSON: how many
+were answered, refused (503) and neither, and seconds to the answers.
 """
 
 import asyncio
@@ -98,7 +98,14 @@ async def ask(port: int, connections: int, depth: int, seconds: float, models: l
     async with asyncio.timeout(120):
         await asyncio.gather(*(asker.done for asker in askers))
     statuses = sum((asker.statuses for asker in askers), Counter[str]())
-    return {"statuses": dict(statuses), "seconds": [took for asker in askers for took in asker.seconds]}
+    took = [seconds for asker in askers for seconds in asker.seconds]
+    quantiles = np.quantile(took, [0.5, 0.95, 0.99]).tolist() if took else [None] * 3
+    return {
+        "answered": statuses.pop("200", 0),
+        "refused": statuses.pop("503", 0),
+        "other": statuses.total(),
+        **dict(zip(("p50_seconds", "p95_seconds", "p99_seconds"), quantiles, strict=True)),
+    }
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ class Connection(asyncio.Protocol):
         self._deaf = False  # what comes now is not read: the last answer is on its way
         self._eof = False  # the client sends no more
         self._taking = False  # requests are being handed on: who answers at once need not wake the reader
+        self._in_line = False  # there is more to hand on, and it is the others' turn
+        self._flooded = False  # even more came meanwhile
         self._paused = False
         self._write_paused = False
         self._idle_since = self._loop.time()
@@ -97,7 +99,11 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         self._reader.push(data)
-        self._take_requests()
+        if self._in_line:
+            self._flooded = True
+            self._adjust_reading()
+        else:
+            self._take_requests()
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -105,7 +111,7 @@ class Connection(asyncio.Protocol):
         return self._write_paused or len(self._exchanges) >= self._limits.pipelined
 
     def _take_requests(self) -> None:
-        if self._taking:
+        if self._taking or self._in_line:
             return
         self._taking = True
         try:
@@ -117,11 +123,19 @@ class Connection(asyncio.Protocol):
                 self._take(request)
                 if not (self._reader.pending or self._eof or self._server.draining):
                     break
+                if not self._server.turns.take():
+                    self._in_line = True
+                    self._loop.call_soon(self._take_turn)
+                    break
         except Refusal as exc:
             self._refuse(exc)
         finally:
             self._taking = False
         self._adjust_reading()
+
+    def _take_turn(self) -> None:
+        self._in_line = self._flooded = False
+        self._take_requests()
 
     def _take(self, request: Request) -> None:
         request.connection = self
@@ -165,7 +179,7 @@ class Connection(asyncio.Protocol):
         request.respond(error_response(refusal.status, refusal.message))
 
     def _adjust_reading(self) -> None:
-        paused = not self._deaf and self._is_full()
+        paused = not self._deaf and (self._flooded or self._is_full())
         if paused == self._paused or self._transport is None or self._transport.is_closing():
             return
         self._paused = paused

@@ -13,6 +13,7 @@ from lastgood.serving.gateway.listening import BACKLOG, bind_port, bind_socket_f
 from lastgood.serving.gateway.messages import Handler, Request, Respond, Response, error_response, json_response
 from lastgood.serving.gateway.reading import Heads
 from lastgood.serving.gateway.telemetry.telemetry import Telemetry
+from lastgood.serving.gateway.turns import Turns
 
 log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
@@ -51,6 +52,7 @@ class Server:
         self.telemetry = telemetry
         self.connections: set[Connection] = set()
         self.heads = Heads()
+        self.turns = Turns(self.limits.tick_requests)
         self.draining = False
         self.date = b""
         self._tls = tls

@@ -18,6 +18,7 @@ class HttpLimits:
     half_closed_seconds: float = 0.1  # after a client's last byte, requests that still wait for a replica give way
     idle_seconds: float = 75.0  # between requests
     pipelined: int = 64  # requests answered or waiting on one connection before reading stops
+    tick_requests: int = 64  # second and further requests of connections that are taken in one tick of the loop, of all together
     linger_seconds: float = 1.0  # between the last answer and the end, for a client that is still sending
 
 
@@ -32,6 +33,7 @@ class GrpcLimits:
     ping_seconds: float = 60.0  # of silence until the client is asked whether it is there
     pong_seconds: float = 20.0  # it has to say so
     client_ping_seconds: float = 5.0  # a client that asks more often is sent away
+    tick_requests: int = 64  # second and further requests of connections that are taken in one tick of the loop, of all together
     linger_seconds: float = 1.0  # between the last answer and the end, for what is being written
 
 

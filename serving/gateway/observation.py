@@ -68,14 +68,14 @@ class Observation:
         await self.process.close()
 
     def watch(self, pool: ReplicaPool) -> None:
-        """Observe a version that was brought up."""
+        """Observe a version that is here; called again when its files are, where it slept from the start."""
         model = pool.model
         if model not in self.models:
             settings = self._own.get(model, PredictionSettings())
             self.models[model] = Known(settings)
             self.feed.watch(model, settings)
             self.process.tell(Watched(model, settings.model_dump(mode="json")))
-        if pool.content.drift is not None and self.models[model].settings.how_drift is not None:
+        if pool.content.drift is not None and self.models[model].settings.how_drift is not None and pool.folder.exists():
             profile = self._profiles[model, pool.number] = (pool.folder / pool.content.drift).read_bytes()
             self.process.tell(Profiled(model, pool.number, profile))
 

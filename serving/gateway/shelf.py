@@ -66,7 +66,8 @@ class Shelf:
         self._serving = serving or ServingSettings()
         self._generation = generation
         self._on_batch = on_batch
-        self.on_up: Callable[[ReplicaPool], None] | None = None  # called with each pool that was brought up
+        # Called with each pool that was brought up or laid down; with one that was laid down again when its files are there.
+        self.on_up: Callable[[ReplicaPool], None] | None = None
         self.on_down: Callable[[ReplicaPool], None] | None = None  # and with each that is put away
         self._copies = itertools.count(1)
         self._pools: dict[Key, ReplicaPool] = {}
@@ -176,6 +177,8 @@ class Shelf:
             shutil.rmtree(pool.folder, ignore_errors=True)
         if not pool.folder.exists():
             await self._record.materialize(pool.digest, pool.folder)
+            if self.on_up is not None and pool in self._pools.values():
+                self.on_up(pool)
 
     def _put(self, pin: Pin, pool: ReplicaPool) -> None:
         self._pools[pool.model, pin] = pool

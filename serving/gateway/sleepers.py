@@ -236,8 +236,9 @@ class Sleepers:
     async def close(self) -> None:
         """Wake nobody any more; back when what was about to end has ended."""
         self._recency.keep({pool.model: pool.used_at for pool in sorted(self.room.pools, key=lambda pool: pool.used_at)})
-        for task in list(self._waking.values()):
+        for pool, task in list(self._waking.items()):
             task.cancel()
+            pool.keep_asleep("the gateway stops", _NO_ROOM_SECONDS, failed=False)
         await asyncio.gather(*self._waking.values(), *self._falling.values(), return_exceptions=True)
 
 

@@ -139,3 +139,21 @@ def test_clients_that_ask_again_at_once_do_not_keep_the_gateway_from_answering()
         pytest.skip("wrk is not installed (Debian: apt-get install wrk)")
     for own in run("overload.py", "--seconds", "3", "--rounds", "2"):
         assert (own["share"] >= 0.8, own["p99_seconds"] <= 0.5, 0) == (True, True, own["other"]), own
+
+
+def test_ten_models_share_the_memory_of_three_and_no_neighbour_starves() -> None:
+    """All requests in turn are answered while models sleep and wake; beside floods, one connection gets its answers."""
+    result = run("many_models.py", "--models", "10", "--up", "3", "--rounds", "2", "--seconds", "2")
+    for name in ("in_turn", "limited_in_turn"):
+        assert (20, 0, 0) == tuple(result[name][own] for own in ("answered", "refused", "other")), name
+    assert 10 <= result["memory"]["replicas"] <= 11  # with the one in reserve
+    assert 2 <= result["limited_memory"]["replicas"] <= 4
+    assert result["limited_memory_after"]["replicas_pss_bytes"] < 0.7 * result["memory"]["replicas_pss_bytes"]
+    assert result["sleeping"] >= 7
+    assert 14 <= result["wakes"] <= 20
+    alone, *beside = result["neighbours"]
+    for own in (alone, *beside):
+        assert own["quiet"]["answered"] > 0
+        assert (0, 0) == (own["quiet"]["refused"], own["quiet"]["other"]), own
+    assert all(own["flooded"]["answered"] > 100 for own in beside)
+    assert all(own["quiet"]["p50_seconds"] < 0.075 for own in beside), beside  # 0.09 where one tick takes all that connections sent

@@ -1,9 +1,11 @@
 """Versions that sleep while nobody asks for them, with a real registry, real replicas and real ports."""
 
 import asyncio
+import hashlib
 import json
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,8 @@ import numpy as np
 import pytest
 
 from lastgood.errors import ConflictError
-from lastgood.registry.content import Record
+from lastgood.monitoring.drift.profile import make_profile
+from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.registry import Registry
 from lastgood.replicas import ReplicaSettings, ServingSettings
 from lastgood.serving.backends.process import ReplicaProcess
@@ -26,7 +29,7 @@ from lastgood.serving.rollout.table import Pin, Rollout, State
 from lastgood.settings import Settings
 
 if TYPE_CHECKING:
-    from tests.serving.conftest import Versions
+    from tests.serving.conftest import Version, Versions
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 NEVER = RolloutPolicy(steps=(0.5,), step_requests=10**9)
@@ -41,7 +44,7 @@ class World:
         self.versions = versions
         self.factors: dict[str, float] = {}  # of the live version
 
-    def release(self, name: str, numbers: int = 1) -> list[Pin]:
+    def release(self, name: str, numbers: int = 1, *, drift: bool = False) -> list[Pin]:
         """Register that many versions; the last one is live, the one before it kept as what it would be taken back to."""
         pins = []
         with Registry.open(self.settings, writer="cli") as registry:
@@ -49,8 +52,9 @@ class World:
                 factor = 10.0 * (len(self.factors) + 1) + number
                 row = np.ones((1, 3), np.float32)
                 version = self.versions.linear(factor, 0.0, {"in/x": row, "out/y": row * factor})
-                files = {entry.path: version.folder / entry.path for entry in version.content.files}
-                found = registry.register(name, version.content, files, Record("ada", "a test"), actor="ada")
+                content = add_reference(version, factor) if drift else version.content
+                files = {entry.path: version.folder / entry.path for entry in content.files}
+                found = registry.register(name, content, files, Record("ada", "a test"), actor="ada")
                 pins.append(Pin(found.number, found.digest))
             live, before = pins[-1], pins[-2] if numbers > 1 else None
             rollout = Rollout("r", name, live, None, before, "direct", NEVER, 1, State.STABLE)
@@ -78,6 +82,16 @@ class World:
         with Registry.open(self.settings, writer="test") as registry:
             (entry,) = [entry for entry in registry.content(digest).files if entry.path == "model.onnx"]
         return next((self.settings.home / "registry" / "files").rglob(f"{entry.sha256[2:]}*"))
+
+
+def add_reference(version: "Version", factor: float) -> Content:
+    """Give the version's content with a drift reference of 200 rows."""
+    rows = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    data = make_profile({"x": rows}, {"y": rows * factor}).to_bytes()
+    (version.folder / "drift.bin").write_bytes(data)
+    entry = FileEntry("drift.bin", len(data), hashlib.sha256(data).hexdigest())
+    files = tuple(sorted((*version.content.files, entry), key=lambda own: own.path))
+    return replace(version.content, files=files, drift="drift.bin")
 
 
 @pytest.fixture
@@ -164,6 +178,30 @@ def test_what_was_asked_longest_ago_sleeps_first(world: World, tools: Any, run: 
             for name in "bcd":
                 await ask(client, world, name)
                 assert {"a", name} == list_up(gateway.conductor)
+
+    run(scenario)
+
+
+def test_a_version_that_slept_from_the_start_is_observed_when_it_wakes(world: World, tools: Any, run: Run) -> None:
+    """Its drift reference is among files that are copied out only then; labels may come before."""
+    world.release("a")
+    world.release("b")
+    world.release("c", drift=True)
+    settings = world.limit()
+
+    async def scenario() -> None:
+        async with tools.run_gateway(settings) as gateway, tools.connect(settings.port_rest) as client:
+            assert {"a", "b"} == list_up(gateway.conductor)
+            labels = json.dumps({"labels": [{"id": "1", "label": 1}]}).encode()
+            early = await client.post("/v2/models/c/feedback", labels)
+            assert 202 == early.status, early.body
+            for _ in range(10):
+                await ask(client, world, "c")
+            async with tools.connect(settings.port_control) as control:
+                async with asyncio.timeout(30):
+                    while (found := (await control.get("/models/c/quality")).json)["drift"] is None:  # noqa: ASYNC110
+                        await asyncio.sleep(0.1)
+            assert "c" == found["model"]
 
     run(scenario)
 
