@@ -31,8 +31,10 @@ from lastgood.serving.gateway.pool import ReplicaPool
 from lastgood.serving.gateway.program import Gateway as WholeGateway
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.route import Coin, Lane, Role, Route, Tally
+from lastgood.serving.gateway.telemetry.telemetry import Telemetry, open_telemetry
 from lastgood.serving.rollout.table import Pin
 from lastgood.settings import DockerSettings, Settings
+from lastgood.telemetry import TelemetrySettings
 from lastgood.tensors import TensorSpec
 
 ONNX_TYPES = {
@@ -254,6 +256,7 @@ class Gateway:
     backend: Backend
     pools: list[ReplicaPool] = field(default_factory=list)
     deaths: list[str] = field(default_factory=list)
+    telemetry: Telemetry | None = None
 
     async def add(
         self,
@@ -295,16 +298,22 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(place: Place, limits: HttpLimits | None = None, token: str | None = None) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    place: Place, limits: HttpLimits | None = None, token: str | None = None, telemetry: TelemetrySettings | None = None
+) -> AsyncIterator[Gateway]:
     """Listen on a free port of loopback."""
     reception = Reception()
-    gateway = Gateway(reception, DataPlane(reception, "127.0.0.1", 0, limits=limits, token=token), place.make())
+    told = open_telemetry(telemetry or TelemetrySettings(), place.folder)
+    plane = DataPlane(reception, "127.0.0.1", 0, limits=limits, token=token, telemetry=told)
+    gateway = Gateway(reception, plane, place.make(), telemetry=told)
     await gateway.backend.open(())
     await gateway.plane.start()
     try:
         yield gateway
     finally:
         await gateway.plane.drain(grace_seconds=1)
+        if told is not None:
+            await asyncio.to_thread(told.close)
         await asyncio.gather(*(pool.stop(drain=False) for pool in gateway.pools))
         await gateway.backend.close()
 
@@ -428,9 +437,11 @@ class Tools:
     def __init__(self, place: Place) -> None:
         self.place = place
 
-    def open_gateway(self, limits: HttpLimits | None = None, token: str | None = None) -> AbstractAsyncContextManager[Gateway]:
-        """Listen, with replicas in the test's place."""
-        return open_gateway(self.place, limits, token)
+    def open_gateway(
+        self, limits: HttpLimits | None = None, token: str | None = None, telemetry: TelemetrySettings | None = None
+    ) -> AbstractAsyncContextManager[Gateway]:
+        """Listen, with replicas and the access log in the test's place."""
+        return open_gateway(self.place, limits, token, telemetry)
 
 
 @pytest.fixture

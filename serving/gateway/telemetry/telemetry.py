@@ -2,7 +2,6 @@
 
 import logging
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from random import random
 
@@ -45,13 +44,13 @@ class Telemetry:
         self._sample = settings.sample
         self._share = 0.0
         if settings.traces_url is not None:
-            if not has_opentelemetry():
+            try:
+                from lastgood.serving.gateway.telemetry.spans import Spans
+            except ImportError as exc:
                 raise MissingOpenTelemetryError(
-                    f"telemetry.otlp_endpoint is {settings.otlp_endpoint!r}, and OpenTelemetry is not installed. "
+                    f"telemetry.otlp_endpoint is {settings.otlp_endpoint!r}, and OpenTelemetry is not installed ({exc}). "
                     "Install it (pip install 'lastgood[otel]'), or remove the setting."
-                )
-            from lastgood.serving.gateway.telemetry.spans import Spans
-
+                ) from exc
             self._spans = Spans(settings.traces_url)
             self._spans_outbox = self.outboxes["spans"] = self._spans.outbox
         if settings.access_log != "off":
@@ -104,11 +103,3 @@ def open_telemetry(settings: TelemetrySettings, home: Path) -> Telemetry | None:
         MissingOpenTelemetryError: An endpoint is set, and OpenTelemetry is not installed.
     """
     return None if settings.traces_url is None and settings.access_log == "off" else Telemetry(settings, home)
-
-
-def has_opentelemetry() -> bool:
-    """Say whether the extra ``otel`` is installed."""
-    try:
-        return find_spec("opentelemetry.sdk.resources") is not None and find_spec("opentelemetry.exporter.otlp.proto.http") is not None
-    except ModuleNotFoundError:  # a package above them is not there
-        return False

@@ -1,0 +1,180 @@
+"""
+What telemetry costs: processor time of the gateway's process for each request, with all of it on, beside none.
+
+    python benchmarks/telemetry.py [--pairs 4] [--seconds 5] [--json]
+
+A real gateway with one replica, `y = x`, and 64 connections of `wrk` (Debian: apt-get install wrk). On: every request has a
+traceparent of its own, one in a hundred of them sampled; the access log keeps a hundredth; spans go to a collector of this program.
+Off: the same requests, which are answered with a traceparent all the same; or plain ones without the header, so that the difference is
+the whole of what tracing costs. Runs alternate, and ratios are within a round, for this machine is shared.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import psutil
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from place import MODEL, open_place, print_figures, tensor
+
+sys.path.insert(0, str(Path(__file__).parent / "serving"))
+from formats import Body
+from load import Run, run_wrk, write_script
+
+from lastgood.serving.client import Predictor
+from lastgood.settings import PROJECT_FILE
+
+ASKED = 1.05
+CONNECTIONS = 64
+TRACES = 5_000  # different ones, one after another: many more than heads are kept
+SAMPLED = 0.01
+KINDS = ("off, plain requests", "off", "on")
+
+
+class Collector:
+    """Takes spans and counts them."""
+
+    def __init__(self) -> None:
+        """Listen on a free port."""
+        self.spans = 0
+        own = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                message = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["content-length"])))
+                own.spans += sum(len(scope.spans) for resource in message.resource_spans for scope in resource.scope_spans)
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@contextmanager
+def open_collector() -> Iterator[Collector]:
+    """Run a collector."""
+    collector = Collector()
+    thread = threading.Thread(target=collector.server.serve_forever)
+    thread.start()
+    try:
+        yield collector
+    finally:
+        collector.server.shutdown()
+        thread.join()
+        collector.server.server_close()
+
+
+def make_bodies(*, traced: bool) -> list[Body]:
+    """Give the requests that are sent round and round."""
+    random = Random(0)
+    data = json.dumps({"inputs": [tensor(3.0)]}).encode()
+    headers = {"content-type": "application/json"}
+    if not traced:
+        return [Body(headers, data)]
+    found = []
+    for _ in range(TRACES):
+        ids, sampled = f"{random.getrandbits(128):032x}-{random.getrandbits(64):016x}", random.random() < SAMPLED
+        found.append(Body({**headers, "traceparent": f"00-{ids}-{sampled:02x}"}, data))
+    return found
+
+
+def measure(kind: str, seconds: float, collector: Collector) -> tuple[Run, dict[str, float]]:
+    """Load a fresh gateway; give what was seen, and how much telemetry there was."""
+    on = kind == "on"
+    telemetry = {"access_log": 0.01, "otlp_endpoint": collector.url, "sample": SAMPLED} if on else {}
+    with open_place(1, start=False) as place:
+        path = place.settings.project / PROJECT_FILE
+        lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in telemetry.items())
+        path.write_text(f"{path.read_text('utf-8')}[telemetry]\n{lines}", "utf-8")
+        place.start()
+        with place.control() as control, Predictor(place.settings) as predictor:
+            place.deploy(control, 1, strategy="direct", soak_requests=1)
+            _wait_until_stable(control, predictor)
+            gateway = psutil.Process(place.pid())
+            before = collector.spans
+            with write_script(f"/v2/models/{MODEL}/infer", make_bodies(traced=kind != KINDS[0])) as script:
+                run_wrk(place.settings.rest_url, script, connections=CONNECTIONS, seconds=1, find_family=lambda: [gateway])
+                run = run_wrk(place.settings.rest_url, script, connections=CONNECTIONS, seconds=seconds, find_family=lambda: [gateway])
+            lost = _read_lost(place.settings.control_url)
+        place.stop()
+        log = place.settings.home / "logs" / "access.jsonl"
+        return run, {"lines": log.read_bytes().count(b"\n") if on else 0, "spans": collector.spans - before, "lost": lost}
+
+
+def _wait_until_stable(control: Any, predictor: Any) -> None:
+    for state in control.watch(MODEL, seconds=30):
+        if state["rollout"]["state"] == "stable":
+            return
+        if state["rollout"]["state"] == "soaking":
+            predictor.infer(MODEL, [tensor(1.0)])
+    raise SystemExit("the version did not become stable")
+
+
+def _read_lost(url: str) -> float:
+    import httpx
+
+    text = httpx.get(f"{url}/metrics", timeout=10).text
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("lastgood_telemetry_dropped_total"))
+
+
+def main() -> int:
+    """Measure, print, and say by the exit code whether it is as asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is not installed. Debian: apt-get install wrk")
+    rounds: list[dict[str, Run]] = []
+    told: list[dict[str, float]] = []
+    with open_collector() as collector:
+        for index in range(arguments.pairs):
+            found = {}
+            for kind in KINDS if index % 2 == 0 else reversed(KINDS):
+                found[kind], extra = measure(kind, arguments.seconds, collector)
+                if kind == "on":
+                    told.append(extra)
+            rounds.append(found)
+            print(", ".join(f"{kind}: {found[kind].cpu_seconds * 1e6:.1f} us" for kind in KINDS), told[-1], file=sys.stderr, flush=True)
+    ratios = {kind: [own["on"].cpu_seconds / own[kind].cpu_seconds for own in rounds] for kind in KINDS[:2]}
+    ratio = statistics.median(ratios["off"])
+    failed = sum(run.failed for own in rounds for run in own.values())
+    if arguments.json:
+        runs = [{kind: run.to_json() for kind, run in own.items()} for own in rounds]
+        print(json.dumps({"ratio": ratio, "ratios": ratios, "rounds": runs, "told": told}))
+    else:
+        rows = [
+            (f"CPU per request, {kind}", "-", f"{statistics.median(own[kind].cpu_seconds for own in rounds) * 1e6:.1f} us")
+            for kind in KINDS
+        ]
+        rows += [
+            (f"CPU per request, on over {kind}", f"{ASKED:g}" if kind == "off" else "-", _write_ratios(own)) for kind, own in ratios.items()
+        ]
+        rows += [
+            ("requests a second, off", "-", f"{statistics.median(own['off'].per_second for own in rounds):,.0f}"),
+            ("lines, spans, lost, of a run with it on", "-", " / ".join(f"{told[-1][name]:,.0f}" for name in ("lines", "spans", "lost"))),
+            ("failed", "0", f"{failed:g}"),
+        ]
+        print_figures(f"Telemetry, {CONNECTIONS} connections, {arguments.pairs} rounds of {arguments.seconds:g} s", rows)
+    return 0 if ratio <= ASKED and not failed else 1
+
+
+def _write_ratios(values: list[float]) -> str:
+    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
