@@ -1,47 +1,34 @@
 """
 The real conductor, driven at random: real SQLite registry, journal file and alerts; crashes and lost databases at its writes.
 
-A crash is an exception that nothing of the product catches, before or after the n-th fsync, rename or commit; from then on
-every further write meets it, as nothing of a dead process is written. What is left on disk is what the next conductor starts
-from. Replicas are a fake at the backend's port: ready at once, and never asked for anything.
+What a crash leaves on disk is what the next conductor starts from.
 """
 
 import asyncio
 import contextlib
-import logging
-import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import structlog
-from place import MODEL, register
-from sqlalchemy import Connection, event
-from sqlalchemy.engine import Engine
-from sqlalchemy.engine.default import DefaultDialect
+from conductors import POLICY, VERSIONS, make_settings, start
+from faults import Crash, Fault
+from place import MODEL
 
-from lastgood.errors import LastgoodError, UnavailableError
-from lastgood.registry.database import Database
+from lastgood.errors import LastgoodError
 from lastgood.registry.registry import Registry
-from lastgood.serving.backends.replica import Launch, Need, Owner
 from lastgood.serving.gateway.alerts import Alert
 from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.intents import Intent
-from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.state import ModelState
 from lastgood.serving.gateway.withdrawals import Reason
-from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import EventKind
-from lastgood.settings import Settings
 
-VERSIONS = 3
 STEPS = 40
 PATIENCE_SECONDS = 10.0
-POLICY = RolloutPolicy(steps=(0.1,), step_requests=10**6, freeze_after=3)
 # Nothing of the product ends a process for these; a rollout goes on by whatever comes.
 GOING_ON = (
     EventKind.STEP_PASSED,
@@ -53,152 +40,6 @@ GOING_ON = (
 )
 
 
-class Crash(BaseException):
-    """The process ends here."""
-
-
-class Fault:
-    """What the writes of this process meet."""
-
-    crash_after: ClassVar[int | None] = None  # moments, before and after each write
-    dead: ClassVar[bool] = False
-    away: ClassVar[bool] = False  # the database
-    writes: ClassVar[bool] = False  # whether the transaction that is about to be committed writes
-
-    @classmethod
-    def pass_moment(cls) -> None:
-        """Count a moment, and crash if it is the one, or if the process is dead."""
-        if cls.crash_after is not None:
-            cls.crash_after -= 1
-            if cls.crash_after <= 0:
-                cls.dead, cls.crash_after = True, None
-        if cls.dead:
-            raise Crash
-
-    @classmethod
-    def heal(cls) -> None:
-        """Let a new process begin."""
-        cls.crash_after, cls.dead, cls.away = None, False, False
-
-
-def _wrap(module: Any, name: str, matters: Callable[[], bool] = lambda: True) -> None:
-    original = getattr(module, name)
-
-    def wrapped(*arguments: Any, **named: Any) -> Any:
-        if not matters():
-            return original(*arguments, **named)
-        Fault.pass_moment()
-        result = original(*arguments, **named)
-        Fault.pass_moment()
-        return result
-
-    setattr(module, name, wrapped)
-
-
-@event.listens_for(Engine, "commit")
-def _note_commit(connection: Connection) -> None:
-    Fault.writes = bool(connection.get_execution_options().get("lastgood_writes"))
-
-
-def _lose_database(name: str) -> None:
-    original = getattr(Database, name)
-
-    @contextlib.contextmanager
-    def reached(self: Database) -> Iterator[Connection]:
-        if Fault.away:
-            raise UnavailableError("The database is away.")
-        with original(self) as connection:
-            yield connection
-
-    setattr(Database, name, reached)
-
-
-def install_faults() -> None:
-    """Put moments around every write of this process, once."""
-    _wrap(os, "fsync")
-    _wrap(os, "replace")
-    _wrap(DefaultDialect, "do_commit", lambda: Fault.writes)
-    _lose_database("reading")
-    _lose_database("writing")
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-
-
-class FakeReplica:
-    """A replica that is ready at once; it has no slot, so nothing can be asked of it."""
-
-    def __init__(self, launch: Launch) -> None:
-        """Prepare."""
-        self.slots: list[Any] = []
-        self.ready, self.ready_at, self.report, self.adopted = False, 0.0, "it is a fake", False
-        self.name, self.pid = launch.name, None
-
-    async def start(self, timeout_seconds: float) -> None:
-        """Be ready."""
-        del timeout_seconds
-        self.ready = True
-
-    def run(self, slot: int, number: int, used: int) -> None:
-        """Never be asked."""
-        raise AssertionError((slot, number, used))
-
-    def kill(self, why: str) -> None:
-        """End."""
-        del why
-        self.ready = False
-
-    async def stop(self, grace_seconds: float = 5.0) -> None:
-        """End."""
-        del grace_seconds
-        self.ready = False
-
-
-class FakeBackend:
-    """Where fake replicas run."""
-
-    async def open(self, needed: Collection[Need]) -> None:
-        """Do nothing."""
-
-    def make(self, launch: Launch, owner: Owner) -> FakeReplica:
-        """Prepare a replica."""
-        del owner
-        return FakeReplica(launch)
-
-    async def close(self) -> None:
-        """Do nothing."""
-
-
-def make_installation(folder: Path) -> Path:
-    """Make an installation with three versions, the second stable after the first; give its folder, to be copied."""
-    install_faults()
-    folder.mkdir(parents=True)
-    register(_settings(folder), folder, VERSIONS)
-    asyncio.run(_make_stable(_settings(folder), (1, 2)))
-    return folder
-
-
-async def _make_stable(settings: Settings, numbers: Collection[int]) -> None:
-    conductor = await start(settings)
-    for number in numbers:
-        await conductor.submit(Intent(f"{MODEL}@{number}", "direct", POLICY, "ada", "a schedule"))
-        held = conductor.book.held[MODEL]
-        while held.state.running is not None and held.state.running.state == "staged":
-            await conductor.book.wait_for_news(1)
-        await conductor.promote(MODEL, actor="ada", why="a schedule")
-    await conductor.close()
-
-
-async def start(settings: Settings) -> Conductor:
-    """Start a conductor with fake replicas."""
-    conductor = Conductor(settings, Reception())
-    conductor.shelf._backend = FakeBackend()  # noqa: SLF001 - the port where the fake is
-    await conductor.start()
-    return conductor
-
-
-def _settings(folder: Path) -> Settings:
-    return Settings(project=folder, home=folder / ".lastgood")
-
-
 class Conducted:
     """One schedule."""
 
@@ -207,7 +48,7 @@ class Conducted:
         shutil.copytree(origin, folder)
         self.folder = folder
         self.chance = chance
-        self.settings = _settings(folder)
+        self.settings = make_settings(folder)
         self.alerts: list[Alert] = []
         self.problems: list[str] = []
         self.done: list[str] = []

@@ -2,7 +2,7 @@
 Randomised schedules of releases, alerts, verdicts, lost records and crashes: at most one withdrawal for an incident, and no
 tombstone serves, whatever comes in which order.
 
-Most schedules walk at random through the world of `world.py`, the product's pure functions with one gateway or two, in larger
+Most schedules walk at random through the world of `world/`, the product's pure functions with one gateway or two, in larger
 worlds than the model checker can exhaust. Some go through the real conductor: a real SQLite registry, a real journal file and
 real alerts, with crashes and lost databases at writes. Its replicas are a fake at the backend's port: they are ready at once and
 answer nothing, for nothing is asked.
@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from conducted import Conducted, make_installation
+from conducted import Conducted
+from conductors import make_installation
 from place import print_figures
 from world import World, begin_world, find_problem, is_settled, moves
 

@@ -45,8 +45,8 @@ class Heads:
         self.get = self._known.get
 
     def put(self, raw: bytes, head: Head) -> None:
-        """Keep a head that was checked."""
-        if len(raw) > _KEPT_BYTES:
+        """Keep a head that was checked; not one with a query, which is seldom the same twice."""
+        if head.query or len(raw) > _KEPT_BYTES:
             return
         if len(self._known) >= _KEPT_HEADS:
             del self._known[next(iter(self._known))]

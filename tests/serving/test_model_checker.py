@@ -1,7 +1,7 @@
 """
 Every order of intents, alerts, decisions, crashes and records, as far as a small world has them: the pure functions explored exhaustively.
 
-The world is `benchmarks/world.py`; `benchmarks/schedules.py` walks through larger ones at random.
+The world is `benchmarks/world`; `benchmarks/schedules.py` walks through larger ones at random.
 """
 
 import importlib.util
@@ -19,10 +19,12 @@ from lastgood.serving.gateway.state import ModelState
 if TYPE_CHECKING:
     from benchmarks import world as worlds
 else:
-    path = Path(__file__).parents[2] / "benchmarks" / "world.py"
-    spec = importlib.util.spec_from_file_location("lastgood_benchmarks_world", path)
+    folder = Path(__file__).parents[2] / "benchmarks" / "world"
+    spec = importlib.util.spec_from_file_location(
+        "lastgood_benchmarks_world", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     worlds = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = worlds  # its dataclasses look themselves up
+    sys.modules[spec.name] = worlds  # its modules find each other through it
     spec.loader.exec_module(worlds)
 
 NOW = worlds.EPOCH + timedelta(days=1)
