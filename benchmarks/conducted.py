@@ -20,11 +20,11 @@ from place import MODEL
 
 from lastgood.errors import LastgoodError
 from lastgood.registry.registry import Registry
-from lastgood.serving.gateway.alerts import Alert
-from lastgood.serving.gateway.conductor import Conductor
-from lastgood.serving.gateway.intents import Intent
-from lastgood.serving.gateway.state import ModelState
-from lastgood.serving.gateway.withdrawals import Reason
+from lastgood.serving.gateway.rollouts.alerts import Alert
+from lastgood.serving.gateway.rollouts.conductor import Conductor
+from lastgood.serving.gateway.rollouts.intents import Intent
+from lastgood.serving.gateway.rollouts.state import ModelState
+from lastgood.serving.gateway.rollouts.withdrawals import Reason
 from lastgood.serving.rollout.table import EventKind
 
 STEPS = 40

@@ -9,9 +9,9 @@ from faults import install_faults
 from place import MODEL, register
 
 from lastgood.serving.backends.replica import Launch, Need, Owner
-from lastgood.serving.gateway.conductor import Conductor
-from lastgood.serving.gateway.intents import Intent
 from lastgood.serving.gateway.reception import Reception
+from lastgood.serving.gateway.rollouts.conductor import Conductor
+from lastgood.serving.gateway.rollouts.intents import Intent
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.settings import Settings
 

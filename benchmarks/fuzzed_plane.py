@@ -14,7 +14,7 @@ from lastgood.registry.content import Content, FileEntry
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.gateway.limits import HttpLimits
 from lastgood.serving.gateway.plane import DataPlane
-from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.pool.pool import ReplicaPool
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.route import Coin, Lane, Route, Tally
 from lastgood.tensors import TensorSpec

@@ -33,8 +33,8 @@ from lastgood.ports import free_ports
 from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.registry import Registry
 from lastgood.replicas import ReplicaSettings, ServingSettings
-from lastgood.serving.gateway.footprint import measure_bytes
-from lastgood.serving.gateway.state import ModelState
+from lastgood.serving.gateway.rollouts.state import ModelState
+from lastgood.serving.gateway.sleep.footprint import measure_bytes
 from lastgood.serving.rollout.table import Pin
 from lastgood.settings import Settings, load_settings
 from lastgood.tensors import TensorSpec

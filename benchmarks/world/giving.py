@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lastgood.errors import LastgoodError
-from lastgood.serving.gateway.alerts import rule
-from lastgood.serving.gateway.intents import Intent, check_intent
-from lastgood.serving.gateway.state import Change, Comparing, compare, end_comparison, prove_live, step, submit
+from lastgood.serving.gateway.rollouts.alerts import rule
+from lastgood.serving.gateway.rollouts.intents import Intent, check_intent
+from lastgood.serving.gateway.rollouts.state import Change, Comparing, compare, end_comparison, prove_live, step, submit
 from lastgood.serving.rollout.table import EventKind, Pin, Rollout, Strategy
 
 from .known import NUMBER, PINS, POLICY, Gateway, World, at

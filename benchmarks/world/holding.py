@@ -1,7 +1,7 @@
 """How a world begins, what must hold in it, and when nothing is under way."""
 
-from lastgood.serving.gateway.alerts import Action
-from lastgood.serving.gateway.state import ModelState
+from lastgood.serving.gateway.rollouts.alerts import Action
+from lastgood.serving.gateway.rollouts.state import ModelState
 from lastgood.serving.rollout.table import State
 
 from .known import PINS, Gateway, World, to_iso

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from lastgood.serving.gateway.alerts import Action
-from lastgood.serving.gateway.state import Change, ModelState, Taking, find_local_split
+from lastgood.serving.gateway.rollouts.alerts import Action
+from lastgood.serving.gateway.rollouts.state import Change, ModelState, Taking, find_local_split
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Cause, Pin, Split
 

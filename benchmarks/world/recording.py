@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from lastgood.serving.gateway.alerts import Alert
-from lastgood.serving.gateway.state import ModelState, withdraw
+from lastgood.serving.gateway.rollouts.alerts import Alert
+from lastgood.serving.gateway.rollouts.state import ModelState, withdraw
 
 from .known import Gateway, World, at
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lastgood.serving.gateway.alerts import rule
-from lastgood.serving.gateway.state import Taking, withdraw
+from lastgood.serving.gateway.rollouts.alerts import rule
+from lastgood.serving.gateway.rollouts.state import Taking, withdraw
 from lastgood.serving.rollout.table import Cause
 
 from .known import NUMBER, Entry, World, at, to_iso

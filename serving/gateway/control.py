@@ -10,14 +10,14 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from lastgood import __version__
 from lastgood.errors import NotFoundError, UsageError
-from lastgood.serving.gateway.alerts import read_webhook
-from lastgood.serving.gateway.conductor import Conductor
-from lastgood.serving.gateway.describe import describe
-from lastgood.serving.gateway.intents import Intent
-from lastgood.serving.gateway.messages import Request, Response, json_response
-from lastgood.serving.gateway.quality import describe_quality
-from lastgood.serving.gateway.router import Router
-from lastgood.serving.gateway.withdrawals import Reason
+from lastgood.serving.gateway.http.messages import Request, Response, json_response
+from lastgood.serving.gateway.http.router import Router
+from lastgood.serving.gateway.observation.quality import describe_quality
+from lastgood.serving.gateway.rollouts.alerts import read_webhook
+from lastgood.serving.gateway.rollouts.conductor import Conductor
+from lastgood.serving.gateway.rollouts.describe import describe
+from lastgood.serving.gateway.rollouts.intents import Intent
+from lastgood.serving.gateway.rollouts.withdrawals import Reason
 from lastgood.serving.rollout.policy import read_policy
 
 T = TypeVar("T")

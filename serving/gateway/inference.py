@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from lastgood.serving.gateway.meters import Outcome, RoleMeter
-from lastgood.serving.gateway.pending import Answers, Pending, Reason
-from lastgood.serving.gateway.protocol import Codec
+from lastgood.serving.gateway.meters.meters import Outcome, RoleMeter
+from lastgood.serving.gateway.pool.pending import Answers, Pending, Reason
+from lastgood.serving.gateway.protocol.codec import Codec
+from lastgood.serving.gateway.protocol.signature import Call
 from lastgood.serving.gateway.route import Lane
-from lastgood.serving.gateway.signature import Call
 
 # What metrics call the reason why there is no answer.
 _OUTCOMES: Final[dict[Reason, Outcome]] = {

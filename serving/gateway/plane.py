@@ -8,14 +8,14 @@ from typing import Final
 
 import lastgood
 from lastgood.serving.gateway.errors import NothingUpError
-from lastgood.serving.gateway.feedback import read_feedback
-from lastgood.serving.gateway.http import Server
+from lastgood.serving.gateway.http.listening import check_guarded
+from lastgood.serving.gateway.http.messages import Head, Request, Respond, Response, json_response
+from lastgood.serving.gateway.http.router import Router
+from lastgood.serving.gateway.http.server import Server
 from lastgood.serving.gateway.limits import HttpLimits
-from lastgood.serving.gateway.listening import check_guarded
-from lastgood.serving.gateway.messages import Head, Request, Respond, Response, json_response
+from lastgood.serving.gateway.observation.feedback import read_feedback
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.rest import Address, infer, read_address
-from lastgood.serving.gateway.router import Router
 from lastgood.serving.gateway.telemetry.telemetry import Telemetry
 
 EXTENSIONS: Final = ["binary_tensor_data"]

@@ -14,16 +14,16 @@ from prometheus_client import CollectorRegistry
 
 from lastgood.errors import LastgoodError
 from lastgood.serving.client import read_token
-from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.control import ControlPlane
-from lastgood.serving.gateway.http import Server
-from lastgood.serving.gateway.listening import load_tls
+from lastgood.serving.gateway.http.listening import load_tls
+from lastgood.serving.gateway.http.server import Server
 from lastgood.serving.gateway.lock import hold
+from lastgood.serving.gateway.observation.quality import QualityCollector
 from lastgood.serving.gateway.plane import DataPlane
-from lastgood.serving.gateway.quality import QualityCollector
 from lastgood.serving.gateway.reception import Reception
-from lastgood.serving.gateway.rollout_metrics import RolloutCollector
-from lastgood.serving.gateway.sleep_metrics import SleepCollector
+from lastgood.serving.gateway.rollouts.conductor import Conductor
+from lastgood.serving.gateway.rollouts.metrics import RolloutCollector
+from lastgood.serving.gateway.sleep.metrics import SleepCollector
 from lastgood.serving.gateway.telemetry.collector import TelemetryCollector
 from lastgood.serving.gateway.telemetry.telemetry import open_telemetry
 from lastgood.serving.logs import configure_logging

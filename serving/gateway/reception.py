@@ -14,12 +14,12 @@ from lastgood.errors import NotFoundError, UnavailableError
 from lastgood.serving.gateway.brake import Brake
 from lastgood.serving.gateway.changes import Changes
 from lastgood.serving.gateway.errors import NothingUpError
-from lastgood.serving.gateway.fallback import takes_same
 from lastgood.serving.gateway.inference import Copy, Desk, Inference
-from lastgood.serving.gateway.meters import RoleMeter, TrafficLabels
-from lastgood.serving.gateway.metrics import PlaneCollector
-from lastgood.serving.gateway.pool import ReplicaPool
-from lastgood.serving.gateway.protocol import Codec
+from lastgood.serving.gateway.meters.collector import PlaneCollector
+from lastgood.serving.gateway.meters.meters import RoleMeter, TrafficLabels
+from lastgood.serving.gateway.pool.fallback import takes_same
+from lastgood.serving.gateway.pool.pool import ReplicaPool
+from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.serving.gateway.route import Lane, Route, Tally
 
 OnLabels = Callable[[str, Sequence[str], Sequence[int], float], bool]  # model, request ids, labels, Unix time

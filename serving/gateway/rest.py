@@ -5,15 +5,15 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from lastgood.errors import LastgoodError
-from lastgood.serving.gateway.binary import BINARY, HEAD_BYTES
 from lastgood.serving.gateway.errors import BadRequestError, BusyError
+from lastgood.serving.gateway.http.messages import JSON, Request, Response, error_response
+from lastgood.serving.gateway.http.router import find_status
 from lastgood.serving.gateway.inference import Inference
-from lastgood.serving.gateway.messages import JSON, Request, Response, error_response
-from lastgood.serving.gateway.pending import Answers, Reason
-from lastgood.serving.gateway.protocol import Codec
+from lastgood.serving.gateway.pool.pending import Answers, Reason
+from lastgood.serving.gateway.protocol.binary import BINARY, HEAD_BYTES
+from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.route import Lane
-from lastgood.serving.gateway.router import find_status
 from lastgood.serving.gateway.telemetry.context import Trace
 
 RETRY: Final = b"retry-after: 1\r\n"

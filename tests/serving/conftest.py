@@ -24,12 +24,12 @@ from lastgood.replicas import ReplicaSettings
 from lastgood.serving.backends.docker_backend import DockerBackend
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend
-from lastgood.serving.gateway.conductor import Conductor
 from lastgood.serving.gateway.limits import HttpLimits, PoolLimits
 from lastgood.serving.gateway.plane import DataPlane
-from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.pool.pool import ReplicaPool
 from lastgood.serving.gateway.program import Gateway as WholeGateway
 from lastgood.serving.gateway.reception import Reception
+from lastgood.serving.gateway.rollouts.conductor import Conductor
 from lastgood.serving.gateway.route import Coin, Lane, Role, Route, Tally
 from lastgood.serving.gateway.telemetry.telemetry import Telemetry, open_telemetry
 from lastgood.serving.rollout.table import Pin

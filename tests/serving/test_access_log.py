@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.serving.gateway.http import Request, Respond, Server
-from lastgood.serving.gateway.router import Router
+from lastgood.serving.gateway.http.router import Router
+from lastgood.serving.gateway.http.server import Request, Respond, Server
 from lastgood.serving.gateway.telemetry.access_log import AccessLog, write_line
 from lastgood.serving.gateway.telemetry.context import Trace
 from lastgood.serving.gateway.telemetry.outbox import Outbox

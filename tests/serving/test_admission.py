@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from lastgood.replicas import ReplicaSettings
-from lastgood.serving.gateway.admission import Admission
-from lastgood.serving.gateway.batcher import Batcher
 from lastgood.serving.gateway.brake import LONGEST_SECONDS, MOST_HELD, SHORTEST_SECONDS, Brake
 from lastgood.serving.gateway.errors import BusyError
 from lastgood.serving.gateway.limits import PoolLimits
-from lastgood.serving.gateway.pace import Pace
-from lastgood.serving.gateway.pending import Pending
+from lastgood.serving.gateway.pool.admission import Admission
+from lastgood.serving.gateway.pool.batcher import Batcher
+from lastgood.serving.gateway.pool.pace import Pace
+from lastgood.serving.gateway.pool.pending import Pending
 from lastgood.serving.gateway.route import Lane, Tally
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.serving.gateway.alerts import InvalidAlertError, read_webhook, rule
-from lastgood.serving.gateway.state import ModelState, step, submit
+from lastgood.serving.gateway.rollouts.alerts import InvalidAlertError, read_webhook, rule
+from lastgood.serving.gateway.rollouts.state import ModelState, step, submit
 from lastgood.serving.rollout.table import EventKind, Pin, Rollout
 
 BEGAN = datetime(2026, 5, 1, tzinfo=UTC)

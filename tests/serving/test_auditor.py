@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from lastgood.registry.registry import Registry
-from lastgood.serving.gateway import auditor as auditing
-from lastgood.serving.gateway.auditor import Auditor
 from lastgood.serving.gateway.program import Gateway
-from lastgood.serving.gateway.record import SharedRecord
+from lastgood.serving.gateway.rollouts import auditor as auditing
+from lastgood.serving.gateway.rollouts.auditor import Auditor
+from lastgood.serving.gateway.rollouts.record import SharedRecord
 from lastgood.serving.rollout.table import Pin
 from lastgood.settings import Settings
 

@@ -6,11 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.serving.gateway.batch import Batch, Outputs
-from lastgood.serving.gateway.batcher import Batcher
 from lastgood.serving.gateway.charges import Incident
 from lastgood.serving.gateway.limits import PoolLimits
-from lastgood.serving.gateway.pending import Key, Part, Pending
+from lastgood.serving.gateway.pool.batch import Batch, Outputs
+from lastgood.serving.gateway.pool.batcher import Batcher
+from lastgood.serving.gateway.pool.pending import Key, Part, Pending
 from lastgood.serving.gateway.route import Lane, Pool, Tally
 
 LANE = Lane(cast("Pool", None), "live", Tally(), 1.0)

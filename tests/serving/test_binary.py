@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lastgood.registry.content import Content, FileEntry
-from lastgood.serving.gateway.batch import Outputs
-from lastgood.serving.gateway.binary import write_tensor
 from lastgood.serving.gateway.errors import BadRequestError
-from lastgood.serving.gateway.protocol import Codec
+from lastgood.serving.gateway.pool.batch import Outputs
+from lastgood.serving.gateway.protocol.binary import write_tensor
+from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.tensors import DATATYPES, TensorSpec
 
 if TYPE_CHECKING:

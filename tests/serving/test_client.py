@@ -17,12 +17,12 @@ from lastgood.registry.content import Content, FileEntry
 from lastgood.serving.client import Answer, AsyncPredictor, BadAnswerError, ModelFailedError, Predictor
 from lastgood.serving.client.calls import names_binary
 from lastgood.serving.client.tensors import HEAD_BYTES, decode_answer, encode_request
-from lastgood.serving.gateway.batch import Outputs
-from lastgood.serving.gateway.http import Server
+from lastgood.serving.gateway.http.listening import load_tls
+from lastgood.serving.gateway.http.messages import Request, Respond, Response
+from lastgood.serving.gateway.http.server import Server
 from lastgood.serving.gateway.limits import HttpLimits
-from lastgood.serving.gateway.listening import load_tls
-from lastgood.serving.gateway.messages import Request, Respond, Response
-from lastgood.serving.gateway.protocol import Codec
+from lastgood.serving.gateway.pool.batch import Outputs
+from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.settings import FrontSettings, Settings
 from lastgood.tensors import DATATYPES, TensorSpec
 

@@ -10,12 +10,12 @@ import pytest
 
 from lastgood.errors import ConflictError, FrozenError, NotFoundError, TombstonedError
 from lastgood.registry.registry import Registry
-from lastgood.serving.gateway.alerts import Alert
-from lastgood.serving.gateway.conductor import Conductor
-from lastgood.serving.gateway.intents import Intent
-from lastgood.serving.gateway.journal import Entry, Journal
 from lastgood.serving.gateway.lock import HomeTakenError, hold
-from lastgood.serving.gateway.withdrawals import Reason
+from lastgood.serving.gateway.rollouts.alerts import Alert
+from lastgood.serving.gateway.rollouts.conductor import Conductor
+from lastgood.serving.gateway.rollouts.intents import Intent
+from lastgood.serving.gateway.rollouts.journal import Entry, Journal
+from lastgood.serving.gateway.rollouts.withdrawals import Reason
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Pin, State
 from lastgood.settings import Settings

@@ -14,7 +14,7 @@ from lastgood.registry.content import Record
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import Control
 from lastgood.serving.gateway.program import Gateway
-from lastgood.serving.gateway.withdrawals import Reason
+from lastgood.serving.gateway.rollouts.withdrawals import Reason
 from lastgood.settings import Settings
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]

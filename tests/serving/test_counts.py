@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lastgood.monitoring.judge.verdict import JudgePolicy
-from lastgood.serving.gateway.counts import RolloutCounts
+from lastgood.serving.gateway.rollouts.counts import RolloutCounts
 
 
 def test_counts_and_their_trace_survive_the_gateway(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from lastgood.cli.routes import tell_replicas
 from lastgood.replicas import ReplicaSettings, ServingSettings
 from lastgood.runtime import ProviderMissingError, choose_providers, name_provider, open_session
-from lastgood.serving.gateway.intents import Intent
+from lastgood.serving.gateway.rollouts.intents import Intent
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.settings import Settings
 

@@ -16,9 +16,9 @@ import pytest
 from lastgood.replicas import ReplicaSettings
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend, Launch, Owner, ReplicaFailedError
-from lastgood.serving.gateway.crew import Crew
 from lastgood.serving.gateway.limits import PoolLimits
-from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.pool.crew import Crew
+from lastgood.serving.gateway.pool.pool import ReplicaPool
 
 if TYPE_CHECKING:
     from tests.serving.conftest import Tools, Versions

@@ -23,9 +23,9 @@ from lastgood.serving.backends.docker_engine import Found
 from lastgood.serving.backends.listener import Listener
 from lastgood.serving.backends.replica import Need, ReplicaFailedError
 from lastgood.serving.client import Control, Predictor
-from lastgood.serving.gateway.journal import Entry, Journal
 from lastgood.serving.gateway.limits import PoolLimits
-from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.pool.pool import ReplicaPool
+from lastgood.serving.gateway.rollouts.journal import Entry, Journal
 from lastgood.serving.replica.dial import dial
 from lastgood.settings import DockerSettings, Settings
 

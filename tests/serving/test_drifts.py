@@ -12,8 +12,8 @@ from lastgood.monitoring.drift.profile import make_profile
 from lastgood.registry.content import Record
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import Control
-from lastgood.serving.gateway.conductor import Conductor
-from lastgood.serving.gateway.intents import Intent
+from lastgood.serving.gateway.rollouts.conductor import Conductor
+from lastgood.serving.gateway.rollouts.intents import Intent
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import State
 from lastgood.settings import ModelSettings, Settings

@@ -30,11 +30,11 @@ from lastgood.serving.gateway.grpc.codec import read_call
 from lastgood.serving.gateway.grpc.messages import METHODS, SERVICE, ModelInferRequest, find_message
 from lastgood.serving.gateway.grpc.server import GrpcServer
 from lastgood.serving.gateway.grpc.statuses import CODES, REASONS
+from lastgood.serving.gateway.http.router import STATUSES as REST_CODES
 from lastgood.serving.gateway.limits import PoolLimits
+from lastgood.serving.gateway.protocol.signature import Signature
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.rest import _STATUSES as REST_REASONS
-from lastgood.serving.gateway.router import STATUSES as REST_CODES
-from lastgood.serving.gateway.signature import Signature
 from lastgood.settings import Settings
 from lastgood.tensors import DATATYPES, TensorSpec
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from lastgood.errors import ConfigurationError, ConflictError
 from lastgood.serving.gateway.errors import PortTakenError
-from lastgood.serving.gateway.http import HttpLimits, Request, Respond, Response, Server, json_response
-from lastgood.serving.gateway.router import Router
+from lastgood.serving.gateway.http.router import Router
+from lastgood.serving.gateway.http.server import HttpLimits, Request, Respond, Response, Server, json_response
 
 if TYPE_CHECKING:
     from tests.serving.conftest import Tools

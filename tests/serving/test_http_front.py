@@ -15,8 +15,8 @@ import pytest
 from lastgood.errors import ConfigurationError
 from lastgood.serving.client import Predictor
 from lastgood.serving.gateway.errors import SocketFileTakenError
-from lastgood.serving.gateway.http import HttpLimits, Request, Respond, Response, Server
-from lastgood.serving.gateway.listening import bind_socket_file, load_tls
+from lastgood.serving.gateway.http.listening import bind_socket_file, load_tls
+from lastgood.serving.gateway.http.server import HttpLimits, Request, Respond, Response, Server
 from lastgood.settings import FrontSettings, Settings
 
 if TYPE_CHECKING:

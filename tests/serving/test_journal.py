@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lastgood.errors import IntegrityError
-from lastgood.serving.gateway.journal import Entry, Journal
+from lastgood.serving.gateway.rollouts.journal import Entry, Journal
 
 
 def entry(identity: str) -> Entry:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lastgood.serving.gateway.alerts import Alert, rule
-from lastgood.serving.gateway.state import ModelState
+from lastgood.serving.gateway.rollouts.alerts import Alert, rule
+from lastgood.serving.gateway.rollouts.state import ModelState
 
 if TYPE_CHECKING:
     from benchmarks import world as worlds

@@ -15,9 +15,9 @@ from lastgood.monitoring.judge.receipt import recompute
 from lastgood.monitoring.predictions.columns import log_folder
 from lastgood.monitoring.predictions.read import read_labelled, read_rows
 from lastgood.registry.registry import Registry
-from lastgood.serving.gateway.conductor import Conductor
-from lastgood.serving.gateway.intents import Intent
 from lastgood.serving.gateway.program import Gateway
+from lastgood.serving.gateway.rollouts.conductor import Conductor
+from lastgood.serving.gateway.rollouts.intents import Intent
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Pin, State, Strategy
 from lastgood.settings import ModelSettings, Settings

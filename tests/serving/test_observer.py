@@ -20,11 +20,11 @@ from lastgood.monitoring.drift.settings import DriftSettings
 from lastgood.monitoring.predictions.join import EARLY, LOOKED_UP
 from lastgood.monitoring.predictions.settings import PredictionSettings
 from lastgood.monitoring.predictions.write import PredictionLog
-from lastgood.serving.gateway import observer as module
-from lastgood.serving.gateway.batch import Batch
-from lastgood.serving.gateway.feed import Feed
-from lastgood.serving.gateway.observer import ObserverProcess
-from lastgood.serving.gateway.pending import Pending
+from lastgood.serving.gateway.observation import observer as module
+from lastgood.serving.gateway.observation.feed import Feed
+from lastgood.serving.gateway.observation.observer import ObserverProcess
+from lastgood.serving.gateway.pool.batch import Batch
+from lastgood.serving.gateway.pool.pending import Pending
 from lastgood.serving.gateway.route import Lane, Tally
 from lastgood.serving.observer.desk import Desk
 from lastgood.serving.observer.drift import DriftDesk

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from lastgood.serving.gateway.batch import Batch
 from lastgood.serving.gateway.errors import OpenAddressError
-from lastgood.serving.gateway.meters import TrafficLabels
-from lastgood.serving.gateway.pending import Pending
+from lastgood.serving.gateway.meters.meters import TrafficLabels
 from lastgood.serving.gateway.plane import DataPlane
+from lastgood.serving.gateway.pool.batch import Batch
+from lastgood.serving.gateway.pool.pending import Pending
 from lastgood.serving.gateway.reception import Reception
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lastgood.registry.content import Content, FileEntry
-from lastgood.serving.gateway.batch import Outputs
 from lastgood.serving.gateway.errors import BadRequestError
-from lastgood.serving.gateway.longlists import NotPlainError, cut_out
-from lastgood.serving.gateway.plain import PlainReader
-from lastgood.serving.gateway.protocol import Codec
+from lastgood.serving.gateway.pool.batch import Outputs
+from lastgood.serving.gateway.protocol.codec import Codec
+from lastgood.serving.gateway.protocol.longlists import NotPlainError, cut_out
+from lastgood.serving.gateway.protocol.plain import PlainReader
 from lastgood.tensors import DATATYPES, TensorSpec
 
 FILES = (FileEntry("model.onnx", 0, "0" * 64),)

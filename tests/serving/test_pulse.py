@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from lastgood.serving.backends.replica import Replica
-from lastgood.serving.gateway.pulse import Pulse
+from lastgood.serving.gateway.pool.pulse import Pulse
 from lastgood.serving.replica.heart import BEAT_SECONDS, beating, make_heart, read_beats
 
 HANG_SECONDS = 0.5

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from lastgood.serving.backends.process import PROGRAM, describe_status
 from lastgood.serving.backends.replica import ReplicaFailedError
 from lastgood.serving.gateway.limits import PoolLimits
-from lastgood.serving.gateway.pool import ReplicaPool
+from lastgood.serving.gateway.pool.pool import ReplicaPool
 from lastgood.serving.replica.serve import find_invalid
 from lastgood.tensors import TensorSpec
 
@@ -211,7 +211,7 @@ def test_a_gateway_that_is_killed_leaves_no_replica(versions: "Versions", tools:
     script = (
         "import asyncio, sys, pathlib\n"
         "from lastgood.registry.content import Content\n"
-        "from lastgood.serving.gateway.pool import ReplicaPool\n"
+        "from lastgood.serving.gateway.pool.pool import ReplicaPool\n"
         "async def main():\n"
         f"    content = Content.from_bytes(pathlib.Path({str(tmp_path / 'content.json')!r}).read_bytes())\n"
         f"    pool = ReplicaPool('m', 1, content.digest, content, pathlib.Path({str(version.folder)!r}))\n"

@@ -19,11 +19,11 @@ from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.registry import Registry
 from lastgood.replicas import ReplicaSettings, ServingSettings
 from lastgood.serving.backends.process import ReplicaProcess
-from lastgood.serving.gateway.alerts import Alert
-from lastgood.serving.gateway.conductor import Conductor
-from lastgood.serving.gateway.intents import Intent
-from lastgood.serving.gateway.pool import ReplicaPool
-from lastgood.serving.gateway.state import ModelState
+from lastgood.serving.gateway.pool.pool import ReplicaPool
+from lastgood.serving.gateway.rollouts.alerts import Alert
+from lastgood.serving.gateway.rollouts.conductor import Conductor
+from lastgood.serving.gateway.rollouts.intents import Intent
+from lastgood.serving.gateway.rollouts.state import ModelState
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Pin, Rollout, State
 from lastgood.settings import Settings

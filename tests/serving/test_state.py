@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.serving.gateway.alerts import Alert, rule
-from lastgood.serving.gateway.state import Change, Comparing, ModelState, Taking, compare, step, submit, withdraw
+from lastgood.serving.gateway.rollouts.alerts import Alert, rule
+from lastgood.serving.gateway.rollouts.state import Change, Comparing, ModelState, Taking, compare, step, submit, withdraw
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Cause, EventKind, Pin, Rollout, State
 

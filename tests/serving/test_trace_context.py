@@ -4,10 +4,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lastgood.serving.gateway.framing import Refusal
+from lastgood.serving.gateway.http.framing import Refusal
+from lastgood.serving.gateway.http.messages import Request
+from lastgood.serving.gateway.http.reading import Heads, RequestReader
 from lastgood.serving.gateway.limits import HttpLimits
-from lastgood.serving.gateway.messages import Request
-from lastgood.serving.gateway.reading import Heads, RequestReader
 from lastgood.serving.gateway.telemetry.context import Trace, begin_trace, cut_traceparent, describe, read_traceparent, read_tracestate
 
 TRACE, PARENT = b"4bf92f3577b34da6a3ce929d0e0e4736", b"00f067aa0ba902b7"

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from lastgood.serving.gateway.http import Server
+from lastgood.serving.gateway.http.messages import Request, Respond, json_response
+from lastgood.serving.gateway.http.server import Server
 from lastgood.serving.gateway.limits import HttpLimits
-from lastgood.serving.gateway.messages import Request, Respond, json_response
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 CONNECTIONS, DEEP = 30, 60

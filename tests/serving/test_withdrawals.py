@@ -8,11 +8,11 @@ import pytest
 
 from lastgood.errors import UnavailableError
 from lastgood.registry.registry import Registry
-from lastgood.serving.gateway.alerts import Alert
-from lastgood.serving.gateway.conductor import Conductor
-from lastgood.serving.gateway.intents import Intent
-from lastgood.serving.gateway.journal import Entry, Journal
-from lastgood.serving.gateway.record import SharedRecord
+from lastgood.serving.gateway.rollouts.alerts import Alert
+from lastgood.serving.gateway.rollouts.conductor import Conductor
+from lastgood.serving.gateway.rollouts.intents import Intent
+from lastgood.serving.gateway.rollouts.journal import Entry, Journal
+from lastgood.serving.gateway.rollouts.record import SharedRecord
 from lastgood.serving.rollout.policy import RolloutPolicy
 from lastgood.serving.rollout.table import Pin
 from lastgood.settings import Settings

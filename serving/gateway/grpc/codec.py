@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from lastgood.serving.gateway.binary import read_tensor, write_tensor
 from lastgood.serving.gateway.errors import BadRequestError
 from lastgood.serving.gateway.grpc.messages import ModelInferResponse
-from lastgood.serving.gateway.pending import Answers
-from lastgood.serving.gateway.signature import Call, Signature, check_id, read_timeout
+from lastgood.serving.gateway.pool.pending import Answers
+from lastgood.serving.gateway.protocol.binary import read_tensor, write_tensor
+from lastgood.serving.gateway.protocol.signature import Call, Signature, check_id, read_timeout
 from lastgood.serving.replica.slots import Array
 from lastgood.tensors import DATATYPES
 

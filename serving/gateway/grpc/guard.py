@@ -7,7 +7,7 @@ import grpc
 
 from lastgood.serving.gateway.grpc.health import NAME as HEALTH
 from lastgood.serving.gateway.grpc.messages import SERVICE
-from lastgood.serving.gateway.router import is_bearer
+from lastgood.serving.gateway.http.router import is_bearer
 
 OPEN_METHODS: Final = (f"/{HEALTH}/Check", f"/{HEALTH}/Watch", f"/{SERVICE}/ServerLive", f"/{SERVICE}/ServerReady")
 

@@ -8,11 +8,11 @@ from lastgood.serving.gateway.errors import BadRequestError
 from lastgood.serving.gateway.grpc.codec import read_call, write_answer
 from lastgood.serving.gateway.grpc.statuses import REASONS, Reply, name_origin, refuse
 from lastgood.serving.gateway.inference import Desk, Inference
-from lastgood.serving.gateway.pending import Answers, Reason
-from lastgood.serving.gateway.protocol import Codec
+from lastgood.serving.gateway.pool.pending import Answers, Reason
+from lastgood.serving.gateway.protocol.codec import Codec
+from lastgood.serving.gateway.protocol.signature import Call
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.route import Lane
-from lastgood.serving.gateway.signature import Call
 
 
 class GrpcInference(Inference):

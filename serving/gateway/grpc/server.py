@@ -13,8 +13,8 @@ from lastgood.serving.gateway.grpc.health import NAME as HEALTH
 from lastgood.serving.gateway.grpc.health import Health
 from lastgood.serving.gateway.grpc.messages import POOL, SERVICE
 from lastgood.serving.gateway.grpc.service import InferenceService
+from lastgood.serving.gateway.http.listening import check_guarded, check_port, load_tls
 from lastgood.serving.gateway.limits import GrpcLimits
-from lastgood.serving.gateway.listening import check_guarded, check_port, load_tls
 from lastgood.serving.gateway.reception import Reception
 
 _IDENTITY: Final = 1  # the bit of messages as they are

@@ -7,7 +7,7 @@ import grpc
 
 from lastgood.errors import ConflictError, LastgoodError, NotFoundError, RefusedError, TimedOutError, UnavailableError, UsageError
 from lastgood.serving.gateway.errors import BusyError
-from lastgood.serving.gateway.pending import Reason
+from lastgood.serving.gateway.pool.pending import Reason
 from lastgood.serving.gateway.route import Lane
 
 Metadata = tuple[tuple[str, str], ...]

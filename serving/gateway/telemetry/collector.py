@@ -7,7 +7,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from lastgood.monitoring.signals import names
-from lastgood.serving.gateway.families import counter
+from lastgood.serving.gateway.meters.families import counter
 from lastgood.serving.gateway.telemetry.telemetry import Telemetry
 
 SINKS: Final = ("access_log", "spans")

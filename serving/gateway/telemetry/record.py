@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
-from lastgood.serving.gateway.pending import Pending
+from lastgood.serving.gateway.pool.pending import Pending
 from lastgood.serving.gateway.telemetry.context import Trace
 
 _SHOWN = 512  # characters of a path or an id

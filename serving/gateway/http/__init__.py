@@ -1,0 +1,1 @@
+"""HTTP/1.1 by rules of our own."""

@@ -1,0 +1,135 @@
+"""An HTTP/1.1 server for one synchronous handler, which answers now or later."""
+
+import asyncio
+import logging
+import ssl
+from email.utils import formatdate
+from pathlib import Path
+
+from lastgood.errors import LastgoodError
+from lastgood.serving.gateway.http.connection import Connection
+from lastgood.serving.gateway.http.listening import BACKLOG, bind_port, bind_socket_file, remove_socket_file
+from lastgood.serving.gateway.http.messages import Handler, Request, Respond, Response, error_response, json_response
+from lastgood.serving.gateway.http.reading import Heads
+from lastgood.serving.gateway.http.turns import Turns
+from lastgood.serving.gateway.limits import HttpLimits
+from lastgood.serving.gateway.telemetry.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+_TICK_SECONDS = 0.5
+
+
+class Server:
+    """Listens on one address, and on a socket file if asked to; `handler` is called from the event loop with each whole request."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        limits: HttpLimits | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        socket_file: Path | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        """
+        Prepare; `start` listens.
+
+        Args:
+            handler: ``handle(request, respond)``; calls ``respond`` once, now or later, and does not block.
+            host: Address to listen on.
+            port: 0 takes a free one, see `port`.
+            limits: What one connection may ask for.
+            tls: The port speaks TLS with it, see `listening.load_tls`.
+            socket_file: Where to listen besides, for this user's processes; without TLS.
+            telemetry: Is told of every request.
+        """
+        self.handler = handler
+        self.host = host
+        self.port = port
+        self.limits = limits or HttpLimits()
+        self.telemetry = telemetry
+        self.connections: set[Connection] = set()
+        self.heads = Heads()
+        self.turns = Turns(self.limits.tick_requests)
+        self.draining = False
+        self.date = b""
+        self._tls = tls
+        self._socket_file = socket_file
+        self._socket_inode = 0
+        self._listeners: list[asyncio.Server] = []
+        self._ticks: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """
+        Listen.
+
+        Raises:
+            PortTakenError: Another process listens there; names it where the system tells.
+            SocketFileTakenError: Another process listens on the socket file, or it is a file of another kind.
+            ConfigurationError: The address is none of this machine's, or the socket file cannot be made.
+        """
+        loop = asyncio.get_running_loop()
+        listener = bind_port(self.host, self.port)
+        self.port = listener.getsockname()[1]
+        self._tick()
+        patience = None if self._tls is None else self.limits.head_seconds
+        self._listeners.append(
+            await loop.create_server(self._meet, sock=listener, backlog=BACKLOG, ssl=self._tls, ssl_handshake_timeout=patience)
+        )
+        if self._socket_file is not None:
+            try:
+                own, self._socket_inode = bind_socket_file(self._socket_file)
+            except LastgoodError:
+                await self.stop(0)
+                raise
+            self._listeners.append(await loop.create_unix_server(self._meet, sock=own, backlog=BACKLOG))
+
+    def _meet(self) -> Connection:
+        return Connection(self)
+
+    async def stop(self, grace_seconds: float = 30.0) -> None:
+        """Take no more connections, finish the requests that came in, close; cut off what is left after the grace."""
+        if not self._listeners:
+            return
+        self.draining = True
+        if self._socket_file is not None:
+            remove_socket_file(self._socket_file, self._socket_inode)
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(self.connections):
+            connection.drain()
+        if self.connections:
+            self._empty = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(grace_seconds):
+                    await asyncio.shield(self._empty)
+            except TimeoutError:
+                log.warning("%d connections were cut off after %g s.", len(self.connections), grace_seconds)
+                for connection in list(self.connections):
+                    connection.abort()
+                await self._empty
+        for listener in self._listeners:
+            await listener.wait_closed()
+        self._listeners.clear()
+        if self._ticks is not None:
+            self._ticks.cancel()
+
+    def forget(self, connection: Connection) -> None:
+        """Take note that a connection is gone."""
+        self.connections.discard(connection)
+        if self._empty is not None and not self.connections and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.date = b"date: %s\r\n" % formatdate(usegmt=True).encode()
+        now = loop.time()
+        for connection in list(self.connections):
+            connection.check_time(now)
+        self._ticks = loop.call_later(_TICK_SECONDS, self._tick)
+
+
+__all__ = ["Handler", "HttpLimits", "Request", "Respond", "Response", "Server", "error_response", "json_response"]

@@ -1,0 +1,1 @@
+"""What is known of answers afterwards: the observer, what it is shown, and what it finds."""

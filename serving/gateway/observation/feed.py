@@ -1,0 +1,119 @@
+"""
+What the observer is shown: batches with their answers, a fair sample where they are too many.
+
+Called once for each batch, on the path of the requests. A hundredth of a second's batches of a version are shown as one:
+under a light load each is one request, and waking the observer for each would cost more than answering it.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lastgood.monitoring.predictions.settings import PredictionSettings
+from lastgood.serving.gateway.observation.gathering import Gathering
+from lastgood.serving.gateway.observation.observer import ObserverProcess
+from lastgood.serving.gateway.pool.batch import Batch
+from lastgood.serving.observer.wire import Array
+
+TENSOR_BYTES_PER_SECOND: Final = 32 << 20  # inputs beyond are left out; answers and labels are joined all the same
+SHOWN_SECONDS: Final = 0.01  # a batch is shown no later
+Later = Callable[[float, Callable[[], None]], Any]
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How much came within the present second and the one before."""
+
+    second: int = 0
+    rows: int = 0
+    rows_before: int = 0
+    nbytes: int = 0
+
+    def count(self, now: float, rows: int) -> float:
+        """Count rows; give how many a second there are."""
+        second = int(now)
+        if second != self.second:
+            self.rows_before = self.rows if second == self.second + 1 else 0
+            self.second, self.rows, self.nbytes = second, 0, 0
+        self.rows += rows
+        return max(self.rows, self.rows_before)
+
+
+class Feed:
+    """Shows batches of one gateway to its observer."""
+
+    def __init__(self, observer: ObserverProcess, *, seed: int | None = None, later: Later | None = None) -> None:
+        """
+        Begin without a model.
+
+        Args:
+            observer: Who is told.
+            seed: Repeats the sampling.
+            later: Calls a function after some seconds; default: the running loop.
+        """
+        self._observer = observer
+        self._random = random.Random(seed)  # noqa: S311 - a sample, no secret
+        self._later = later
+        self._settings: dict[str, PredictionSettings] = {}
+        self._paces: dict[str, _Pace] = {}
+        self._open: dict[tuple[str, int], Gathering] = {}
+        self.dropped: dict[str, int] = {}  # requests that an observer which is behind, or dead, was not shown
+
+    def watch(self, model: str, settings: PredictionSettings) -> None:
+        """Show this model's batches from now on."""
+        self._settings[model] = settings
+        self._paces.setdefault(model, _Pace())
+        self.dropped.setdefault(model, 0)
+
+    def show(self, batch: Batch, outputs: Sequence[Array], ok: Sequence[bool], joins: bool) -> None:  # noqa: FBT001 - as `OnBatch` has it
+        """
+        Show a batch that was answered.
+
+        Args:
+            batch: What was asked.
+            outputs: Arrays in the order of the content's outputs; valid during this call.
+            ok: For each request, whether it was answered.
+            joins: Whether the first axis is the batch's; without one, the batch is one request.
+        """
+        pool = batch.pendings[0].runs_on.pool
+        settings, pace = self._settings.get(pool.model), self._paces.get(pool.model)
+        if settings is None or pace is None:
+            return
+        now = time.time()
+        rate = pace.count(now, batch.rows)
+        part = settings.sample * min(1.0, settings.rows_per_second / rate)
+        sampled = part >= 1.0 or self._random.random() < part
+        if not sampled and not any(pending.serial for pending in batch.pendings):
+            return  # of a pair both answers are shown, or it is none
+        if self._observer.room <= 0:
+            self.dropped[pool.model] += len(batch.pendings)
+            return
+        nbytes = batch.nbytes if sampled else 0
+        pace.nbytes += nbytes
+        shows_inputs = sampled and pace.nbytes <= TENSOR_BYTES_PER_SECOND
+        shapes = tuple(array.shape[joins:] for array in (*batch.pendings[0].inputs, *outputs))
+        key = (pool.model, pool.number)
+        own = self._open.get(key)
+        if own is not None and not own.takes(pool, shapes, shows_inputs=shows_inputs):
+            self._tell(key)
+            own = None
+        if own is None:
+            if not self._open:
+                (self._later or asyncio.get_running_loop().call_later)(SHOWN_SECONDS, self.flush)
+            own = self._open[key] = Gathering(pool, shapes, now, joins=joins, shows_inputs=shows_inputs)
+        own.add(batch, outputs, ok, nbytes)
+        if own.full:
+            self._tell(key)
+
+    def flush(self) -> None:
+        """Show what was gathered now: something that follows is about it."""
+        for key in list(self._open):
+            self._tell(key)
+
+    def _tell(self, key: tuple[str, int]) -> None:
+        own = self._open.pop(key)
+        if not self._observer.tell(own.to_message()):
+            self.dropped[key[0]] += len(own)

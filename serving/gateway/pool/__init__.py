@@ -1,0 +1,1 @@
+"""One version's queue, its batches, and the replicas that run them."""

@@ -1,0 +1,152 @@
+"""
+Requests that wait for a replica, and how they are joined into batches.
+
+There is no timer: a request leaves at the end of the loop tick it came in while fewer than two batches are in
+flight, so a lone request never waits, and batches grow by themselves under load.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from lastgood.serving.gateway.charges import Incident
+from lastgood.serving.gateway.limits import PoolLimits
+from lastgood.serving.gateway.pool.batch import Batch
+from lastgood.serving.gateway.pool.pending import Part, Pending
+
+_SCAN_ROWS: Final = 4  # how far to look for requests that fit, in multiples of the rows wanted
+
+
+class Batcher:
+    """The queue of one pool; it decides what is joined and does nothing else."""
+
+    __slots__ = ("_late", "_limits", "_queue", "nbytes", "rows")
+
+    def __init__(self, limits: PoolLimits) -> None:
+        """Begin with an empty queue."""
+        self._limits = limits
+        self._queue: deque[Pending] = deque()
+        self._late: list[Pending] = []
+        self.rows = 0  # that wait, those of abandoned requests included
+        self.nbytes = 0  # of their inputs
+
+    def __len__(self) -> int:
+        """Count what waits, abandoned requests included."""
+        return len(self._queue)
+
+    def __iter__(self) -> Iterator[Pending]:
+        """Go through what waits, the next one first."""
+        return iter(self._queue)
+
+    def put(self, pending: Pending) -> None:
+        """Queue a request."""
+        self._queue.append(pending)
+        self.rows += pending.rows
+        self.nbytes += pending.nbytes
+
+    def put_back_halves(self, pendings: list[Pending], incident: Incident) -> None:
+        """Queue the requests of a batch that failed before all others, so that each half of them runs without the other."""
+        half = (len(pendings) + 1) // 2
+        for own in (pendings[:half], pendings[half:]):
+            part = Part(incident)
+            for pending in own:
+                pending.part = part
+        self.put_back(pendings)
+
+    def put_back(self, pendings: list[Pending]) -> None:
+        """Queue requests before all others, in their order."""
+        self._queue.extendleft(reversed(pendings))
+        self._count(pendings, 1)
+
+    def remove_all(self) -> list[Pending]:
+        """Empty the queue and give what waited and is not finished."""
+        waiting = [pending for pending in self._queue if not pending.finished]
+        self.keep([])
+        return waiting
+
+    def keep(self, kept: list[Pending]) -> None:
+        """Put these in the queue's place."""
+        self._queue = deque(kept)
+        self.rows = self.nbytes = 0
+        self._count(kept, 1)
+
+    def _count(self, pendings: Iterable[Pending], sign: int) -> None:
+        for pending in pendings:
+            self.rows += sign * pending.rows
+            self.nbytes += sign * pending.nbytes
+
+    def _drop(self) -> Pending:
+        pending = self._queue.popleft()
+        self.rows -= pending.rows
+        self.nbytes -= pending.nbytes
+        return pending
+
+    def peek(self) -> Pending | None:
+        """Give the next request without taking it; finished ones are dropped."""
+        queue = self._queue
+        while queue:
+            if not queue[0].finished:
+                return queue[0]
+            self._drop()
+        return None
+
+    def take_late(self) -> list[Pending]:
+        """Give what `take` found to be too late since the last time."""
+        late, self._late = self._late, []
+        return late
+
+    def take(self, horizon: float = -math.inf) -> Batch | None:
+        """
+        Give the next batch: the oldest request and those that fit to it, in the order they came.
+
+        Args:
+            horizon: When the batch will be answered; what must be answered earlier is not worth computing, see `take_late`.
+        """
+        while (first := self.peek()) is not None and first.deadline < horizon:
+            self._late.append(self._drop())
+        if first is None:
+            return None
+        queue = self._queue
+        self._drop()
+        limit = self._limits.batch_rows
+        if first.part is not None and not first.retried:
+            return Batch([first, *self._take_part(first.part)])
+        if first.key is None or first.retried or first.rows >= limit or not queue:
+            return Batch([first])
+        taken, skipped = [first], []
+        key, rows, nbytes = first.key, first.rows, first.nbytes
+        rest = self._limits.batch_bytes
+        looks = limit * _SCAN_ROWS
+        while queue and rows < limit and looks:
+            looks -= 1
+            pending = queue.popleft()
+            if pending.finished:
+                self._count((pending,), -1)
+            elif pending.deadline < horizon:
+                self._count((pending,), -1)
+                self._late.append(pending)
+            elif (
+                pending.key == key
+                and rows + pending.rows <= limit
+                and nbytes + pending.nbytes <= rest
+                and pending.part is None
+                and not pending.retried
+            ):
+                taken.append(pending)
+                rows += pending.rows
+                nbytes += pending.nbytes
+            else:
+                skipped.append(pending)
+        if skipped:
+            queue.extendleft(reversed(skipped))
+        self.rows -= rows - first.rows
+        self.nbytes -= nbytes - first.nbytes
+        return Batch(taken)
+
+    def _take_part(self, part: Part) -> Iterator[Pending]:
+        # They were put back together and nothing is ever put between them.
+        while self._queue and self._queue[0].part is part and not self._queue[0].retried:
+            pending = self._drop()
+            if not pending.finished:
+                yield pending

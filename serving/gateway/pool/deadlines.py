@@ -1,0 +1,52 @@
+"""What becomes of requests whose deadline passes, and of replicas that compute for longer than any request may take."""
+
+from collections.abc import Iterable
+
+from lastgood.serving.gateway.charges import Incident, find_lanes
+from lastgood.serving.gateway.pool.pending import Pending
+from lastgood.serving.gateway.pool.worker import Worker
+
+
+def refuse_late(late: list[Pending], seconds: float) -> None:
+    """
+    Refuse requests that waited in vain: one incident, for they waited for one reason.
+
+    Args:
+        late: Not finished, and in no replica's hands.
+        seconds: How long an answer may take.
+    """
+    incident = Incident()
+    owed = [pending for pending in late if not pending.hurried]
+    for lane in find_lanes(pending.lane for pending in owed if not pending.counted):
+        lane.tally.batches += 1
+    for pending in owed:
+        pending.lane.tally.requests += not pending.counted
+        pending.counted = True
+        incident.charge(pending.lane, "failed")
+    for pending in late:
+        pending.refuse("timeout", _explain(pending, seconds))
+
+
+def end_late(workers: Iterable[Worker], now: float, seconds: float) -> None:
+    """
+    Refuse requests that replicas compute for too long, and end a replica that computes one batch for longer than any may take.
+
+    Args:
+        workers: Of one version.
+        now: Monotonic time in seconds.
+        seconds: How long an answer may take.
+    """
+    for worker in workers:
+        for batch in worker.in_flight.values():
+            for pending in batch.pendings:
+                if not pending.finished and pending.deadline <= now:
+                    if not pending.hurried:
+                        batch.incident.charge(pending.lane, "failed")
+                    pending.refuse("timeout", _explain(pending, seconds))
+            if batch.run.dispatched + seconds <= now:
+                worker.replica.kill(f"computed one batch for over {seconds:g} s and was ended")
+
+
+def _explain(pending: Pending, seconds: float) -> str:
+    allowed = pending.deadline - pending.arrived if pending.hurried else seconds
+    return f"no answer within {allowed:.3g} s" + (", the time-out of the request" if pending.hurried else "")

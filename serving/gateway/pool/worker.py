@@ -1,0 +1,51 @@
+"""One replica with what it has in its hands."""
+
+from lastgood.serving.backends.replica import Replica
+from lastgood.serving.gateway.pool.batch import Batch
+from lastgood.serving.gateway.pool.pulse import Pulse
+
+
+class Worker:
+    """A ready replica, its free slots, and the batches in flight by number."""
+
+    __slots__ = ("_free", "_next", "in_flight", "pulse", "replica")
+
+    def __init__(self, replica: Replica, hang_seconds: float) -> None:
+        """Take over a replica that is ready."""
+        self.replica = replica
+        self.pulse = Pulse(replica, hang_seconds)
+        self.in_flight: dict[int, Batch] = {}
+        self._free = list(range(len(replica.slots)))
+        self._next = 0
+
+    def takes(self, *, exclusive: bool) -> bool:
+        """Say whether another batch may be sent; an exclusive one shares the replica with no other."""
+        if not self.replica.ready or not self._free:
+            return False
+        if not self.in_flight:
+            return True
+        return not exclusive and not any(batch.exclusive for batch in self.in_flight.values())
+
+    def load(self, batch: Batch) -> int:
+        """
+        Write a batch into a free slot and give the bytes used.
+
+        Raises:
+            SlotError: It is larger than a slot may be.
+            OSError: The host has no memory for it.
+        """
+        batch.slot = self._free[-1]
+        return self.replica.slots[batch.slot].write(batch.tensors())
+
+    def send(self, batch: Batch, used: int) -> None:
+        """Hand the loaded batch over."""
+        self._free.pop()
+        self._next = (self._next + 1) & 0xFFFFFFFF
+        self.in_flight[self._next] = batch
+        self.replica.run(batch.slot, self._next, used)
+
+    def finish(self, number: int) -> Batch:
+        """Take a batch back; its slot may be written again once the arrays read from it are done with."""
+        batch = self.in_flight.pop(number)
+        self._free.append(batch.slot)
+        return batch

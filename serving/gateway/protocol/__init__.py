@@ -1,0 +1,1 @@
+"""The Open Inference Protocol's bodies, and what a version takes and gives."""

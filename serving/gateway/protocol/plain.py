@@ -1,0 +1,135 @@
+"""
+Requests as most clients send them, read in one pass: JSON, each input in its place, elements in a flat list.
+
+Whatever is otherwise, right or wrong, is left to the full reader, which also says what is wrong.
+"""
+
+import math
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+import numpy as np
+
+from lastgood.serving.gateway.protocol.envelope import WantedOutput
+from lastgood.serving.gateway.protocol.longlists import NotPlainError, cut_out
+from lastgood.serving.replica.slots import Array
+from lastgood.tensors import DATATYPES, TensorSpec
+
+Element = TypeVar("Element")
+_ELEMENTS: Final[dict[str, type]] = {"BOOL": bool, "FP16": float, "FP32": float, "FP64": float}
+# As `struct` and `array` name them.
+_PACKED: Final = {"BOOL": "?", "FP16": "e", "FP32": "f"}
+_CODES: Final = {
+    "UINT8": "B",
+    "UINT16": "H",
+    "UINT32": "I",
+    "UINT64": "Q",
+    "INT8": "b",
+    "INT16": "h",
+    "INT32": "i",
+    "INT64": "q",
+    "FP32": "f",
+    "FP64": "d",
+}
+_ORDER: Final = "<" if sys.byteorder == "little" else ">"
+_LONG_BYTES: Final = 2048  # of a body, from which on it pays to read its numbers apart
+_FEW: Final = 4096  # elements that are packed as arguments of one call
+
+
+class PlainInput(msgspec.Struct, Generic[Element]):
+    """One input with its elements."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Element]
+    parameters: dict[str, Any] | None = None
+
+
+class PlainRequest(msgspec.Struct, Generic[Element]):
+    """A request with its elements."""
+
+    inputs: list[PlainInput[Element]]
+    id: str | None = None
+    outputs: list[WantedOutput] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class PlainReader:
+    """Reads plain requests for one version."""
+
+    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+        """Prepare for a version's inputs; where these are texts, or of different kinds, nothing is plain."""
+        kinds = {None if spec.datatype == "BYTES" else _ELEMENTS.get(spec.datatype, int) for spec in specs}
+        kind = kinds.pop() if len(kinds) == 1 else None
+        self._decode = None if kind is None else _make_decoder(kind)
+        self._numbers = kind is float
+        self._specs = [(spec.name, spec.datatype, list(spec.shape), DATATYPES[spec.datatype], -1 in spec.shape) for spec in specs]
+
+    def read(self, body: bytes) -> tuple[PlainRequest[Any], tuple[Array, ...]] | None:
+        """Give a request and its inputs in their order; None if it is not plain, or anything about it is wrong."""
+        if self._decode is None:
+            return None
+        long = cut_out(body, len(self._specs)) if self._numbers and len(body) > _LONG_BYTES else None
+        try:
+            message = self._decode(body if long is None else long.rest)
+            if len(message.inputs) != len(self._specs):
+                return None
+            arrays = []
+            for index, (given, (name, datatype, wanted, dtype, varies)) in enumerate(zip(message.inputs, self._specs, strict=True)):
+                shape, data = given.shape, given.data if long is None else long.read(index)
+                if given.name != name or given.datatype != datatype or given.parameters is not None:
+                    return None
+                if not (_fits(shape, wanted) if varies else shape == wanted):
+                    return None
+                if not len(data) or len(data) != math.prod(shape):
+                    return None
+                packed = _pack(data, datatype) if isinstance(data, list) else _narrow(data, dtype)
+                arrays.append(np.ndarray(shape, dtype, packed))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, struct.error, NotPlainError):
+            return None
+        return message, tuple(arrays)
+
+
+def _fits(shape: list[int], wanted: list[int]) -> bool:
+    if len(shape) != len(wanted):
+        return False
+    for size, own in zip(shape, wanted, strict=True):  # noqa: SIM110 - for each request, and a generator costs three times as much
+        if size <= 0 or (size != own and own >= 0):
+            return False
+    return True
+
+
+@lru_cache(maxsize=8)
+def _make_decoder(kind: type) -> Callable[[bytes], PlainRequest[Any]]:
+    return msgspec.json.Decoder(PlainRequest[kind]).decode  # type: ignore[valid-type]
+
+
+@lru_cache(maxsize=256)
+def _make_packer(code: str, count: int) -> Callable[..., bytes]:
+    # In standard, not native, sizes: only those check the range of FP32.
+    return struct.Struct(f"{_ORDER}{count}{code}").pack
+
+
+def _narrow(data: Array, dtype: np.dtype[Any]) -> Array:
+    with np.errstate(over="ignore"):
+        numbers = data.astype(dtype)
+    if not np.isfinite(numbers).all():
+        raise OverflowError
+    return numbers
+
+
+def _pack(data: list[Any], datatype: str) -> Any:
+    """Give the elements' bytes; an element outside of its datatype's range is an OverflowError or a struct.error."""
+    code = _PACKED.get(datatype)
+    if code is not None and len(data) <= _FEW:
+        return _make_packer(code, len(data))(*data)
+    packed = array(_CODES[datatype], data) if datatype in _CODES else None
+    if packed is None or (datatype == "FP32" and not np.isfinite(packed).all()):
+        raise OverflowError
+    return packed

@@ -1,0 +1,1 @@
+"""What changes who answers: releases, withdrawals, and the record of both."""

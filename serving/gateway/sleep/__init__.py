@@ -1,0 +1,1 @@
+"""Models that nobody asks for, and how they are woken."""
