@@ -20,8 +20,8 @@ from lastgood.monitoring.drift.settings import DriftSettings
 from lastgood.monitoring.predictions.join import EARLY, LOOKED_UP
 from lastgood.monitoring.predictions.settings import PredictionSettings
 from lastgood.monitoring.predictions.write import PredictionLog
-from lastgood.serving.gateway.observation.feed import Feed
 from lastgood.serving.gateway.observation import observer as module
+from lastgood.serving.gateway.observation.feed import Feed
 from lastgood.serving.gateway.observation.observer import ObserverProcess
 from lastgood.serving.gateway.pool.batch import Batch
 from lastgood.serving.gateway.pool.pending import Pending

@@ -13,8 +13,8 @@ import msgspec
 from lastgood.registry.content import Content
 from lastgood.serving.gateway.errors import BadRequestError
 from lastgood.serving.gateway.pool.pending import Answers
-from lastgood.serving.gateway.protocol.binary import read_tensor, split_body, write_tensor
 from lastgood.serving.gateway.protocol import envelope
+from lastgood.serving.gateway.protocol.binary import read_tensor, split_body, write_tensor
 from lastgood.serving.gateway.protocol.elements import decode_elements
 from lastgood.serving.gateway.protocol.envelope import BinaryOutput, GivenInput, InferRequest, InferResponse, Output, read_flag, read_size
 from lastgood.serving.gateway.protocol.plain import PlainReader, PlainRequest
