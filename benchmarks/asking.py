@@ -37,6 +37,7 @@ class Asker(asyncio.Protocol):
         self.statuses: Counter[str] = Counter()
         self.seconds: list[float] = []
         self.done = asyncio.get_running_loop().create_future()
+        self.closed = asyncio.get_running_loop().create_future()
         self._requests = iter(requests) if ends else cycle(requests)
         self._depth = depth
         self._sent: deque[float] = deque()
@@ -75,6 +76,7 @@ class Asker(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
+        self.closed.set_result(None)
         self.statuses["lost"] += len(self._sent)
         if not self.done.done():
             self.done.set_result(None)
@@ -82,6 +84,10 @@ class Asker(asyncio.Protocol):
     def stop(self) -> None:
         """Ask no more; `done` when the last answer is there."""
         self._stopped = True
+
+    def close(self) -> None:
+        """Close the connection; `closed` when it is."""
+        self._transport.close()
 
 
 async def ask(port: int, connections: int, depth: int, seconds: float, models: list[str]) -> dict[str, Any]:
@@ -97,6 +103,9 @@ async def ask(port: int, connections: int, depth: int, seconds: float, models: l
             asker.stop()
     async with asyncio.timeout(120):
         await asyncio.gather(*(asker.done for asker in askers))
+        for asker in askers:
+            asker.close()
+        await asyncio.gather(*(asker.closed for asker in askers))
     statuses = sum((asker.statuses for asker in askers), Counter[str]())
     took = [seconds for asker in askers for seconds in asker.seconds]
     quantiles = np.quantile(took, [0.5, 0.95, 0.99]).tolist() if took else [None] * 3
