@@ -98,6 +98,7 @@ def open_place(
     build: Callable[[int], Built] = build_scale_version,
     predictions: Mapping[str, Any] | None = None,
     serving: Mapping[str, Any] | None = None,
+    grpc: bool = False,
 ) -> Iterator[Place]:
     """
     Make an installation with that many versions of the model; everything is gone afterwards.
@@ -109,9 +110,10 @@ def open_place(
         build: Gives a version by its number, from 1.
         predictions: The model's settings of that name.
         serving: The settings of that name.
+        grpc: Whether there is a gRPC port.
     """
     folder = Path(tempfile.mkdtemp(prefix="lastgood-place-"))
-    rest, control, prometheus, alertmanager = free_ports(4)
+    rest, control, prometheus, alertmanager, port_grpc = free_ports(5)
     fresh = {
         "project": folder,
         "home": folder / ".lastgood",
@@ -119,7 +121,7 @@ def open_place(
         "token_file": None,
         "host": "127.0.0.1",
         "port_rest": rest,
-        "port_grpc": 0,
+        "port_grpc": port_grpc if grpc else 0,
         "port_control": control,
         "port_prometheus": prometheus,
         "port_alertmanager": alertmanager,

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psutil
 from scipy import stats
 
+Array = np.ndarray[Any, np.dtype[np.float64]]
 _BLOCKS = 10  # figures that follow each other are alike: an interval is of the means of so many stretches
 
 
@@ -76,10 +78,19 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
     """
     if len(x) < 2 * _BLOCKS:
         raise ValueError(f"{len(x)} points say nothing about a slope; expected {2 * _BLOCKS} or more")
-    slope = float(stats.linregress(x, y).slope)
-    blocks = [[float(part.mean()) for part in np.array_split(np.asarray(own, float), _BLOCKS)] for own in (x, y)]
-    coarse = stats.linregress(*blocks)
-    return Line(slope, float(coarse.stderr) * float(stats.t.ppf(0.975, _BLOCKS - 2)))
+    slope, _ = _fit(np.asarray(x, float), np.asarray(y, float))
+    blocks = [np.array([part.mean() for part in np.array_split(np.asarray(own, float), _BLOCKS)]) for own in (x, y)]
+    _, error = _fit(*blocks)
+    return Line(slope, error * float(stats.t.ppf(0.975, _BLOCKS - 2)))
+
+
+def _fit(x: Array, y: Array) -> tuple[float, float]:
+    """Give the slope of the least-squares line and its standard error; of figures that are all the same, zeros."""
+    apart = x - x.mean()
+    spread = float(apart @ apart)
+    slope = float(apart @ y) / spread
+    rest = y - y.mean() - slope * apart
+    return slope, math.sqrt(float(rest @ rest) / (len(x) - 2) / spread)
 
 
 def find_window_quantiles(moments: Sequence[tuple[float, float]], begin: float, end: float, seconds: float, quantile: float) -> list[float]:

@@ -66,6 +66,19 @@ def test_an_empty_queue_takes_whatever_the_pace_was() -> None:
     make_admission(Batcher(PoolLimits()), PoolLimits(), row_seconds=1e6).check()
 
 
+def test_a_large_request_that_waits_is_not_taken_for_as_many_small_ones() -> None:
+    """Batches of one row in 2 ms say nothing of 20,000 rows in one; many full batches that wait are still too many."""
+    limits = PoolLimits(batch_rows=64)
+    batcher = Batcher(limits)
+    admission = make_admission(batcher, limits, row_seconds=0.002)
+    batcher.put(make(rows=20_000))
+    admission.check()
+    for _ in range(100):
+        batcher.put(make(rows=20_000))
+    with pytest.raises(BusyError, match="about 12.9 s, for 101 requests wait"):
+        admission.check()
+
+
 def test_a_queue_counts_rows_and_bytes_whatever_becomes_of_them() -> None:
     """Taken, late, abandoned, put back, or all removed: at the end nothing is left over."""
     batcher = Batcher(PoolLimits(batch_rows=3))

@@ -27,7 +27,7 @@ class Pace:
 
         Args:
             now: Monotonic time in seconds.
-            rows: Rows that were computed.
+            rows: Rows that were computed, as the queue counts them.
             seconds: How long that took.
             busy: Whether more waits, so that the time until the next answer says how fast the replicas are.
         """

@@ -340,7 +340,7 @@ class ReplicaPool:
         worker.finish(number)
         now = time.monotonic()
         batch.run.answered, batch.run.seconds = now, seconds
-        self._pace.note(now, batch.rows, seconds, busy=len(self._batcher) > 0)
+        self._pace.note(now, min(batch.rows, self.limits.batch_rows), seconds, busy=len(self._batcher) > 0)
         self.meter.role(batch.pendings[0].runs_on.role).compute_seconds.observe(seconds)
         self.meter.keep_seconds_per_row(seconds / batch.rows)
         broken = self._check.find_broken(arrays, batch.rows if self.joins else None)
