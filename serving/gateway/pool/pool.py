@@ -1,14 +1,11 @@
 """
-The requests for one version: they wait, are joined, handed to its replicas, and answered here.
+One version in service: its replicas, and the requests that wait for them.
 
-Promises: a request that was submitted is finished exactly once, at its deadline at the latest; a replica's death is
-one event, and what it had in its hands is tried once more elsewhere.
+Promise, beside the dispatcher's: a replica's death is one event, and what it had in its hands is tried once more elsewhere.
 """
 
 import asyncio
 import logging
-import math
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
@@ -16,34 +13,20 @@ from lastgood.registry.content import Content
 from lastgood.replicas import ReplicaSettings
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend, Launch, Replica
-from lastgood.serving.gateway.charges import find_lanes
 from lastgood.serving.gateway.errors import NothingUpError
 from lastgood.serving.gateway.limits import PoolLimits
-from lastgood.serving.gateway.meters.meters import VersionMeter
 from lastgood.serving.gateway.pool.admission import Admission
-from lastgood.serving.gateway.pool.answering import charge_slow, hand_out
-from lastgood.serving.gateway.pool.batch import Batch
-from lastgood.serving.gateway.pool.batcher import Batcher
 from lastgood.serving.gateway.pool.crew import Crew
-from lastgood.serving.gateway.pool.deadlines import end_late, refuse_late
+from lastgood.serving.gateway.pool.dispatcher import Dispatcher, OnBatch
 from lastgood.serving.gateway.pool.fallback import send_to_fallback
-from lastgood.serving.gateway.pool.pace import Pace
-from lastgood.serving.gateway.pool.pending import Pending, Reason
-from lastgood.serving.gateway.pool.promises import OutputCheck
-from lastgood.serving.gateway.pool.worker import Worker
-from lastgood.serving.gateway.route import Lane
-from lastgood.serving.gateway.sleep.bed import OVERSLEPT, Bed
-from lastgood.serving.replica.errors import SlotError
-from lastgood.serving.replica.slots import Array
+from lastgood.serving.gateway.pool.pending import Pending
 
 log = logging.getLogger(__name__)
 OnDeath = Callable[["ReplicaPool", str], None]
-# Is shown each batch that was answered: the batch, its outputs (valid during the call), and per request whether it was answered.
-OnBatch = Callable[[Batch, Sequence[Array], Sequence[bool], bool], None]
 OnWanted = Callable[["ReplicaPool"], None]
 
 
-class ReplicaPool:
+class ReplicaPool(Dispatcher):
     """One version's replicas and the requests that wait for them; belongs to one event loop."""
 
     def __init__(
@@ -89,16 +72,10 @@ class ReplicaPool:
         self.content = content
         self.folder = folder
         self.serving = serving or ReplicaSettings()
-        self.limits = limits or PoolLimits.of(self.serving)
-        self.meter = VersionMeter()
-        self.joins = content.batching == 0 and all(spec.shape and spec.shape[0] == -1 for spec in content.inputs)
+        super().__init__(content, limits or PoolLimits.of(self.serving), on_batch)
         self.on_change: Callable[[], None] = _ignore  # called when `ready` may have changed
         self._on_death = on_death
-        self._on_batch = on_batch
-        self._batcher = Batcher(self.limits)
-        self._pace = Pace()
         self._admission = Admission(f"{model}@{number}", self.limits, self._batcher, self._pace)
-        self._check = OutputCheck(content.outputs)
         own = self.serving
         launch = Launch(
             model,
@@ -116,14 +93,7 @@ class ReplicaPool:
         self._crew = Crew(
             backend or ProcessBackend(), launch, self, replicas=own.count(), limits=self.limits, on_ready=self._greet, gate=gate
         )
-        self.bed = Bed()
-        self._sweep_seconds = min(0.25, self.limits.deadline_seconds / 10)
-        self._loop = asyncio.get_running_loop()
-        self._flush_due = False
-        self._sweep: asyncio.TimerHandle | None = None
-        self._drained: asyncio.Future[None] | None = None
         self.on_wanted: OnWanted | None = None  # called while it sleeps and requests wait, again and again
-        self.used_at = -math.inf  # monotonic time in seconds at which a batch was last handed to a replica
 
     # --- what routes and metrics see -----------------------------------------------------------------------------
 
@@ -189,11 +159,6 @@ class ReplicaPool:
         self.bed.leave()
 
     @property
-    def busy(self) -> bool:
-        """Whether something waits or is computed."""
-        return self._batcher.peek() is not None or self._crew.busy
-
-    @property
     def idle(self) -> bool:
         """Whether it could be put to sleep: every replica is up and has nothing to do, and nothing waits."""
         return self._crew.whole and not self.busy
@@ -245,127 +210,15 @@ class ReplicaPool:
         """How many batches are being computed."""
         return self._crew.in_flight
 
-    def _settle(self) -> None:
-        if self._drained is not None and not self._drained.done() and not self.busy:
-            self._drained.set_result(None)
-
-    def _refuse_all(self, reason: Reason, message: str) -> None:
-        held = [pending for worker in self._crew for batch in worker.in_flight.values() for pending in batch.pendings]
-        for pending in (*self._batcher.remove_all(), *held):
-            if not pending.finished:
-                pending.refuse(reason, message)
-
-    # --- requests ------------------------------------------------------------------------------------------------
-
-    def submit(self, pending: Pending) -> None:
-        """Queue one request; `Pending.answered` or `Pending.refused` is called exactly once, perhaps from here."""
-        self._batcher.put(pending)
-        self._wake()
-        if self._crew.idle:  # nothing it could be joined with is on its way: not even to the end of this tick need it wait
-            self._flush()
-
-    def _wake(self) -> None:
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
-        if self._sweep is None:
-            self._sweep = self._loop.call_later(self._sweep_seconds, self._enforce_deadlines)
+    def want(self) -> None:
+        """Tell whoever wakes it."""
+        if self.on_wanted is not None:
+            self.on_wanted(self)
 
     def _greet(self) -> None:
         """Take note that a replica got ready."""
         self._wake()
         self.on_change()
-
-    def _flush(self) -> None:
-        self._flush_due = False
-        if self._crew.closed:
-            self._refuse_all("stopped", "it was stopped")
-            return
-        batcher = self._batcher
-        while (first := batcher.peek()) is not None:
-            worker = self._crew.choose(exclusive=first.retried)
-            if worker is None:
-                if self.bed.asleep and self.on_wanted is not None:
-                    self.on_wanted(self)
-                break
-            now = time.monotonic()
-            batch = batcher.take(now + self._pace.batch_seconds)
-            if batch is not None:
-                self._dispatch(worker, batch, now)
-        if late := batcher.take_late():
-            self._refuse_late(late)
-        if self._drained is not None:
-            self._settle()
-
-    def _dispatch(self, worker: Worker, batch: Batch, now: float) -> None:
-        run = batch.run
-        run.dispatched = self.used_at = now
-        try:
-            used = worker.load(batch)
-        except (SlotError, OSError) as exc:
-            # No replica saw it: this is about the request, or this host's memory, not about the version.
-            for pending in batch.pendings:
-                pending.refuse("stopped", f"The request cannot be handed to a replica: {exc}")
-            return
-        meter, lanes = self.meter, list[Lane]()
-        for pending in batch.pendings:
-            pending.run = run
-            if pending.counted:
-                continue
-            pending.counted = True
-            lane = pending.lane
-            lane.tally.requests += 1
-            lanes.append(lane)
-            meter.role(pending.runs_on.role).queue_seconds.observe(now - pending.arrived)
-        for lane in find_lanes(lanes):
-            lane.tally.batches += 1
-        meter.role(batch.pendings[0].runs_on.role).batch_rows.observe(batch.rows)
-        worker.send(batch, used)
-
-    # --- answers (called by the replica's connection) ------------------------------------------------------------
-
-    def on_done(self, replica: Replica, number: int, used: int, seconds: float, *, flagged: bool) -> None:
-        """Hand the answers of a batch out."""
-        worker = self._crew.find(replica)
-        batch = None if worker is None else worker.in_flight.get(number)
-        if worker is None or batch is None or not math.isfinite(seconds):
-            replica.kill(f"answered batch {number}, which it did not have")
-            return
-        try:
-            arrays = worker.replica.slots[batch.slot].read(used)
-            flags = arrays.pop() if flagged else None
-        except (SlotError, IndexError) as exc:
-            replica.kill(f"gave an unreadable answer ({exc})")
-            return
-        worker.finish(number)
-        now = time.monotonic()
-        batch.run.answered, batch.run.seconds = now, seconds
-        self._pace.note(now, min(batch.rows, self.limits.batch_rows), seconds, busy=len(self._batcher) > 0)
-        self.meter.role(batch.pendings[0].runs_on.role).compute_seconds.observe(seconds)
-        self.meter.keep_seconds_per_row(seconds / batch.rows)
-        broken = self._check.find_broken(arrays, batch.rows if self.joins else None)
-        answered = hand_out(batch, arrays, flags, broken, joins=self.joins)
-        charge_slow(batch, seconds)
-        if self._on_batch is not None and broken is None:
-            self._on_batch(batch, arrays, answered, self.joins)
-        self._flush()
-
-    def on_failed(self, replica: Replica, number: int, text: str) -> None:
-        """Run the halves of a batch that failed, or refuse the request that failed alone."""
-        worker = self._crew.find(replica)
-        batch = None if worker is None else worker.in_flight.get(number)
-        if worker is None or batch is None:
-            replica.kill(f"answered batch {number}, which it did not have")
-            return
-        worker.finish(number)
-        left = [pending for pending in batch.pendings if not pending.finished]
-        if len(batch.pendings) > 1:
-            self._batcher.put_back_halves(left, batch.incident)
-        else:
-            for pending in left:
-                batch.incident.charge(pending.lane, "failed")
-                pending.refuse("failed", f"the model failed on this request: {text[:500].rstrip('.')}")
-        self._flush()
 
     # --- deaths --------------------------------------------------------------------------------------------------
 
@@ -396,24 +249,6 @@ class ReplicaPool:
             self._on_death(self, why)
         self._wake()
         self.on_change()
-
-    def _refuse_late(self, late: list[Pending]) -> None:
-        # That it slept is no fault of the version.
-        overslept = [pending for pending in late if pending.arrived < self.bed.left_at]
-        for pending in overslept:
-            pending.refuse("stopped", OVERSLEPT)
-        refuse_late([pending for pending in late if not pending.finished], self.limits.deadline_seconds)
-
-    def _enforce_deadlines(self) -> None:
-        self._sweep = None
-        now, seconds = time.monotonic(), self.limits.deadline_seconds
-        unfinished = [pending for pending in self._batcher if not pending.finished]
-        self._batcher.keep([pending for pending in unfinished if pending.deadline > now])
-        self._refuse_late([pending for pending in unfinished if pending.deadline <= now])
-        end_late(self._crew, now, seconds)
-        self._settle()
-        if self.busy:
-            self._sweep = self._loop.call_later(self._sweep_seconds, self._enforce_deadlines)
 
 
 def _ignore() -> None:

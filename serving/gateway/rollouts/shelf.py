@@ -13,7 +13,8 @@ from lastgood.registry.content import Content
 from lastgood.replicas import ServingSettings
 from lastgood.serving.backends.process import ProcessBackend
 from lastgood.serving.backends.replica import Backend, Need, ReplicaFailedError
-from lastgood.serving.gateway.pool.pool import OnBatch, ReplicaPool
+from lastgood.serving.gateway.pool.dispatcher import OnBatch
+from lastgood.serving.gateway.pool.pool import ReplicaPool
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.rollouts.record import SharedRecord
 from lastgood.serving.gateway.sleep.sleepers import Sleepers
