@@ -18,6 +18,7 @@ from lastgood.serving.gateway.telemetry.context import describe
 
 if TYPE_CHECKING:
     from lastgood.serving.gateway.http.server import Server
+    from lastgood.serving.gateway.telemetry.telemetry import Sinks
 
 log = logging.getLogger(__name__)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -202,7 +203,7 @@ class Connection(asyncio.Protocol):
             return
         exchanges, telemetry = self._exchanges, self._telemetry
         pieces, closing = [], False
-        done = list[tuple[Request, int, int]]()
+        kept: list[tuple[Request, Sinks, int, int]] = []
         while exchanges and exchanges[0].response is not None and not closing:
             request = exchanges.popleft()
             closing = not request.head.keep_alive or (not exchanges and self._is_over())
@@ -211,14 +212,18 @@ class Connection(asyncio.Protocol):
             pieces.append(piece)
             request.connection = None
             if telemetry is not None:
-                done.append((request, response.status, len(piece)))
+                sinks = telemetry.choose(request.trace, response.status)
+                if sinks:
+                    kept.append((request, sinks, response.status, len(piece)))
+                else:
+                    request.pending = None
         if not pieces:
             return
         self._idle_since = self._loop.time()
         self._write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if telemetry is not None:
-            for request, status, nbytes in done:
-                telemetry.finish(request, status, nbytes)
+            for request, sinks, status, nbytes in kept:
+                telemetry.keep(request, sinks, status, nbytes)
         if closing:
             self._close()
         else:

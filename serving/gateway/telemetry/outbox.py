@@ -11,25 +11,35 @@ from lastgood.serving.gateway.telemetry.record import Record
 log = logging.getLogger(__name__)
 LIMIT: Final = 4096  # records that may wait
 EVERY_SECONDS: Final = 0.5
-# Few at a time: a thread that computes holds the loop up, for 5 ms at worst; between batches it waits for what it writes to.
-MOST: Final = 64
+# A thread that computes holds the loop up, for 5 ms at worst: after so many records it is to give it its turn.
+TURN: Final = 64
 
 
 class Outbox:
     """Hands records on, in their order; what does not fit is dropped at once."""
 
-    def __init__(self, name: str, take: Callable[[Sequence[Record]], int], *, limit: int = LIMIT, every: float = EVERY_SECONDS) -> None:
+    def __init__(
+        self,
+        name: str,
+        take: Callable[[Sequence[Record]], int],
+        *,
+        limit: int = LIMIT,
+        most: int = TURN,
+        every: float = EVERY_SECONDS,
+    ) -> None:
         """
         Start a thread.
 
         Args:
             name: Of the thread, and in the log.
-            take: Called there with up to 64 records; gives how many of them were lost.
+            take: Called there with some of the records; gives how many of them were lost.
             limit: How many records may wait.
+            most: How many are taken at once.
             every: Seconds between two looks at them.
         """
         self._take = take
         self._limit = limit
+        self._most = most
         self._every = every
         self._waiting: deque[Record] = deque()
         self._dropped = 0  # by the loop
@@ -74,7 +84,7 @@ class Outbox:
     def _pop(self) -> list[Record]:
         waiting, batch = self._waiting, list[Record]()
         try:
-            while len(batch) < MOST:
+            while len(batch) < self._most:
                 batch.append(waiting.popleft())
         except IndexError:  # empty, or emptied by `close` meanwhile
             pass

@@ -6,6 +6,7 @@ classes: through the SDK's tracer and encoder the three spans of a request take 
 """
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,12 +22,14 @@ from opentelemetry.sdk.resources import Resource
 import lastgood
 from lastgood.addresses import is_loopback
 from lastgood.serving.gateway.telemetry.context import Trace, read_tracestate
-from lastgood.serving.gateway.telemetry.outbox import Outbox
+from lastgood.serving.gateway.telemetry.outbox import TURN, Outbox
 from lastgood.serving.gateway.telemetry.record import Record
 
 CLOSE_SECONDS: Final = 2.0
 EXPORT_SECONDS: Final = 5.0  # for one batch, with its retries
-EVERY_SECONDS: Final = 1.0
+# Sending costs more than what is sent: seldom, and much.
+EVERY_SECONDS: Final = 5.0
+MOST: Final = 512
 _KNOWS_REMOTE: Final = 0x100  # the flag's bits of OTLP: whether the parent is another process's is known,
 _IS_REMOTE: Final = 0x200  # and that it is
 _NANOSECONDS: Final = 1_000_000_000
@@ -59,7 +62,7 @@ class Spans:
         about = Resource.create({"service.name": "lastgood-gateway", "service.version": lastgood.__version__})
         self._resource = ResourceMessage(attributes=_list_attributes({key: str(value) for key, value in about.attributes.items()}))
         self._scope = InstrumentationScope(name="lastgood.serving.gateway", version=lastgood.__version__)
-        self.outbox = Outbox("spans", self._send, every=EVERY_SECONDS)
+        self.outbox = Outbox("spans", self._send, most=MOST, every=EVERY_SECONDS)
 
     def close(self) -> None:
         """Send what waits; a retry that is under way is given up."""
@@ -67,8 +70,12 @@ class Spans:
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def _send(self, records: Sequence[Record]) -> int:
-        spans = [span for record in records if record.trace is not None for span in make_spans(record, record.trace)]
-        own = ScopeSpans(scope=self._scope, spans=spans)
+        own = ScopeSpans(scope=self._scope)
+        for number, record in enumerate(records, 1):
+            if record.trace is not None:
+                own.spans.extend(make_spans(record, record.trace))
+            if number % TURN == 0:
+                time.sleep(0)  # lets go of the interpreter
         message = ExportTraceServiceRequest(resource_spans=[ResourceSpans(resource=self._resource, scope_spans=[own])])
         return 0 if self._exporter.send(message.SerializeToString()) else len(records)
 

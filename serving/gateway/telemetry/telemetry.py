@@ -7,12 +7,13 @@ from random import random
 
 from lastgood.errors import ConfigurationError
 from lastgood.serving.gateway.telemetry.access_log import AccessLog
-from lastgood.serving.gateway.telemetry.context import begin_trace
+from lastgood.serving.gateway.telemetry.context import Trace, begin_trace
 from lastgood.serving.gateway.telemetry.outbox import Outbox
 from lastgood.serving.gateway.telemetry.record import Seen, make_record
 from lastgood.telemetry import TelemetrySettings
 
 log = logging.getLogger(__name__)
+Sinks = tuple[Outbox, ...]
 _ERROR = 400  # statuses from here on are always logged
 
 
@@ -64,28 +65,35 @@ class Telemetry:
         if self._spans_outbox is not None and seen.trace is None and random() < self._sample:  # noqa: S311  # a sample, no secret
             seen.trace = begin_trace()
 
-    def finish(self, seen: Seen, status: int, nbytes: int) -> None:
+    def choose(self, trace: Trace | None, status: int) -> Sinks:
         """
-        Take note that an answer was written.
+        Say who is to know of an answer; for most it is nobody.
+
+        Args:
+            trace: The request's.
+            status: Of the answer, as HTTP numbers them.
+        """
+        sinks: Sinks = ()
+        if self._log_outbox is not None and (status >= _ERROR or random() < self._share):  # noqa: S311
+            sinks = (self._log_outbox,)
+        if self._spans_outbox is not None and trace is not None and trace.sampled:
+            sinks = (*sinks, self._spans_outbox)
+        return sinks
+
+    def keep(self, seen: Seen, sinks: Sinks, status: int, nbytes: int) -> None:
+        """
+        Let them know, once the answer was written.
 
         Args:
             seen: The request, which `begin` was told of; its ``pending`` is let go of.
+            sinks: What `choose` gave.
             status: Of the answer, as HTTP numbers them.
             nbytes: Of the answer.
         """
         pending, seen.pending = seen.pending, None
-        lines, spans, trace = self._log_outbox, self._spans_outbox, seen.trace
-        if lines is not None and status < _ERROR and random() >= self._share:  # noqa: S311
-            lines = None
-        if trace is None or not trace.sampled:
-            spans = None
-        if lines is None and spans is None:
-            return
         record = make_record(seen, pending, status, nbytes, now=time.monotonic(), unix=time.time())
-        if lines is not None:
-            lines.put(record)
-        if spans is not None:
-            spans.put(record)
+        for outbox in sinks:
+            outbox.put(record)
 
     def close(self) -> None:
         """Write and send what waits, within a few seconds; may wait, so call it from a thread."""
