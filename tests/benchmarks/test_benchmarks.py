@@ -180,7 +180,8 @@ def test_ten_models_share_the_memory_of_three_and_no_neighbour_starves() -> None
         assert own["quiet"]["answered"] > 0
         assert (0, 0) == (own["quiet"]["refused"], own["quiet"]["other"]), own
     assert all(own["flooded"]["answered"] > 100 for own in beside)
-    assert all(own["quiet"]["p50_seconds"] < 0.075 for own in beside), beside  # 0.09 where one tick takes all that connections sent
+    roomy = beside[-1]  # everything it sends is taken in: where one tick takes all of it, everybody waits as long as the flood itself
+    assert roomy["quiet"]["p50_seconds"] < roomy["flooded"]["p50_seconds"] / 3, roomy
 
 
 def test_telemetry_under_load_tells_of_requests_and_loses_none() -> None:
