@@ -160,6 +160,27 @@ def test_requests_that_come_together_wake_a_version_once(world: World, tools: An
     run(scenario)
 
 
+def test_who_cannot_wait_until_a_version_is_awake_is_told_to_come_again(world: World, tools: Any, run: Run) -> None:
+    """503 and no fault of the version; it is woken all the same, for whoever comes next."""
+    for name in "abc":
+        world.release(name)
+    settings = world.limit()
+    tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}
+    hurried = json.dumps({"inputs": [tensor], "parameters": {"timeout": 1000}}).encode()  # microseconds
+
+    async def scenario() -> None:
+        async with tools.run_gateway(settings) as gateway, tools.connect(settings.port_rest) as client:
+            reply = await client.post("/v2/models/c/infer", hurried)
+            assert (503, "1") == (reply.status, reply.headers["retry-after"])
+            assert "could not be woken in time" in reply.json["error"]
+            outcomes = find_pool(gateway.conductor, "c").meter.role("live").requests
+            assert {("production", "refused"): 1} == outcomes
+            await ask(client, world, "c")
+            assert {"c": 1} == wakes(gateway.conductor, "ready")
+
+    run(scenario)
+
+
 def test_what_was_asked_longest_ago_sleeps_first(world: World, tools: Any, run: Run) -> None:
     """Also across a restart; a model that is to be kept is never among them."""
     for name in "abcd":
@@ -197,7 +218,7 @@ def test_a_version_that_slept_from_the_start_is_observed_when_it_wakes(world: Wo
             assert 202 == early.status, early.body
             drifts = gateway.conductor.observation.drifts
             async with asyncio.timeout(30):
-                while "c" not in drifts.models:  # noqa: ASYNC110
+                while "c" not in drifts.models:
                     await ask(client, world, "c")
                     await asyncio.sleep(0.02)
 
