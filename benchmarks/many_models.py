@@ -12,6 +12,7 @@ Clients are processes of their own.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import shutil
@@ -93,11 +94,19 @@ def start(place: Place, loaded_bytes: int | None) -> float:
 def measure_memory(place: Place) -> dict[str, Any]:
     """Give the memory of the gateway and of its replicas, in bytes."""
     gateway = psutil.Process(place.pid())
-    replicas = [child for child in gateway.children() if "lastgood.serving.replica" in child.cmdline()]
-    found = {"replicas": len(replicas), "gateway_pss_bytes": measure_bytes([gateway.pid]), "gateway_rss_bytes": gateway.memory_info().rss}
-    found["replicas_pss_bytes"] = sum(measure_bytes([child.pid]) or 0 for child in replicas)
-    found["replicas_rss_bytes"] = sum(child.memory_info().rss for child in replicas)
-    return found
+    pss, rss = [], []
+    for child in gateway.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # put to sleep in this moment
+            if "lastgood.serving.replica" in child.cmdline() and (own := measure_bytes([child.pid])) is not None:
+                pss.append(own)
+                rss.append(child.memory_info().rss)
+    return {
+        "replicas": len(pss),
+        "gateway_pss_bytes": measure_bytes([gateway.pid]),
+        "gateway_rss_bytes": gateway.memory_info().rss,
+        "replicas_pss_bytes": sum(pss),
+        "replicas_rss_bytes": sum(rss),
+    }
 
 
 def begin(place: Place, connections: int, depth: int, seconds: float, models: Sequence[str]) -> subprocess.Popen[bytes]:
