@@ -75,7 +75,7 @@ def test_a_large_request_that_waits_is_not_taken_for_as_many_small_ones() -> Non
     admission.check()
     for _ in range(100):
         batcher.put(make(rows=20_000))
-    with pytest.raises(BusyError, match="about 12.9 s, for 101 requests wait"):
+    with pytest.raises(BusyError, match=r"about 12\.9 s, for 101 requests wait"):
         admission.check()
 
 
