@@ -74,6 +74,18 @@ class DriftDesk:
             return
         self._watched[version] = _Watched(monitor)
 
+    def forget(self, version: int) -> None:
+        """Compare this version's rows no more; where it stopped is kept on the disk."""
+        own = self._watched.get(version)
+        if own is None:
+            return
+        self._compare(version, own)
+        if self._watched.pop(version, None) is not None:
+            try:
+                self._keep(version, own)
+            except OSError as exc:
+                log.warning("drift", model=self._model, version=version, problem=f"its monitor cannot be kept: {exc}")
+
     def take_batch(self, batch: Asked) -> None:
         """Take the rows of a batch that were answered; a shadow's inputs are the same requests', its outputs its own."""
         own = self._watched.get(batch.version)
@@ -116,13 +128,15 @@ class DriftDesk:
         Raises:
             OSError: They cannot be written.
         """
-        if self._watched:
-            self._folder.mkdir(parents=True, exist_ok=True)
         for version, own in self._watched.items():
-            path = self._path(version)
-            fresh = path.with_name(f".{path.name}.new")
-            fresh.write_text(json.dumps(own.monitor.to_json()), "utf-8")
-            fresh.replace(path)
+            self._keep(version, own)
+
+    def _keep(self, version: int, own: _Watched) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(version)
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.write_text(json.dumps(own.monitor.to_json()), "utf-8")
+        fresh.replace(path)
 
     def _compare(self, version: int, own: _Watched) -> None:
         try:

@@ -24,7 +24,7 @@ from lastgood.monitoring.predictions.settings import read_predictions
 from lastgood.serving.logs import configure_logging
 from lastgood.serving.observer.desk import Desk
 from lastgood.serving.observer.drift import DriftDesk
-from lastgood.serving.observer.wire import Asked, Counted, Drifted, Frames, Labelled, News, Profiled, ToObserver, Watched, pack
+from lastgood.serving.observer.wire import Asked, Counted, Drifted, Forgotten, Frames, Labelled, News, Profiled, ToObserver, Watched, pack
 
 log = structlog.get_logger()
 NICENESS: Final = 5  # requests come first
@@ -106,6 +106,9 @@ class Observer:
             case Profiled():
                 if message.model in self._drifts:
                     self._drifts[message.model].watch(message.version, message.profile)
+            case Forgotten():
+                if message.model in self._drifts:
+                    self._drifts[message.model].forget(message.version)
             case Asked():
                 self._desks[message.model].take_batch(message)
                 if message.model in self._drifts:

@@ -46,6 +46,13 @@ class Profiled(msgspec.Struct, array_like=True, tag="profiled"):
     profile: bytes
 
 
+class Forgotten(msgspec.Struct, array_like=True, tag="forgotten"):
+    """A version that is up no more: what is known of its drift is kept on the disk, for when it comes back."""
+
+    model: str
+    version: int
+
+
 class Scope(msgspec.Struct, array_like=True, frozen=True):
     """On whose behalf requests were answered: the role, and the step (from 0) of the rollout, "" without one."""
 
@@ -81,7 +88,7 @@ class Labelled(msgspec.Struct, array_like=True, tag="labelled"):
     labels: list[int]
 
 
-ToObserver = Watched | Profiled | Asked | Labelled
+ToObserver = Watched | Profiled | Forgotten | Asked | Labelled
 
 
 class Counted(msgspec.Struct, array_like=True):

@@ -22,6 +22,7 @@ from lastgood.monitoring.predictions.settings import PredictionSettings
 from lastgood.monitoring.predictions.write import PredictionLog
 from lastgood.serving.gateway.observation import observer as module
 from lastgood.serving.gateway.observation.feed import Feed
+from lastgood.serving.gateway.observation.observation import Known
 from lastgood.serving.gateway.observation.observer import ObserverProcess
 from lastgood.serving.gateway.pool.batch import Batch
 from lastgood.serving.gateway.pool.pending import Pending
@@ -218,6 +219,51 @@ def test_rows_without_an_answer_are_not_kept_for_later(tmp_path: Path) -> None:
         )
     watched = desk._watched[1]
     assert [1, 1, 1] == [len(watched.inputs["x"]), len(watched.outputs["y"]), len(watched.times)]
+
+
+def test_a_version_that_is_put_away_takes_no_memory_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """Its monitor is on the disk until it is watched again; rows that come late are nobody's."""
+    x = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+    profile = make_profile({"x": x}, {"y": x}).to_bytes()
+    tensors = [Tensor(name, x.dtype.str, (100, 3), x[:100].tobytes()) for name in "xy"]
+    batch = Asked(
+        "m", 1, time.time(), ["a"], [0], [100], [Scope("live", "", 0)], [0], ["production"], [""], [True], tensors[:1], tensors[1:]
+    )
+    desk = DriftDesk("m", DriftSettings(), tmp_path)
+    desk.watch(1, profile)
+    desk.take_batch(batch)
+    desk.forget(1)
+    desk.forget(1)
+    desk.take_batch(batch)
+    assert {} == desk._watched
+    assert [] == desk.work()
+    desk.watch(1, profile)
+    assert [100] == [drifted.rows for drifted in desk.work()]
+
+
+def test_labels_are_counted_of_the_last_versions_that_were_up() -> None:
+    """Those that are up stay; of those that went, however late their labels come, the last sixteen."""
+    known = Known(PredictionSettings())
+
+    def count(version: str) -> None:
+        known.labelled[version, "live", ""] += 1
+        known.correct[version, "live", ""] += 1
+        known.note_counted(version)
+
+    for number in range(1, 101):
+        known.note_up(f"{number}")
+        count(f"{number}")
+        if number > 1:
+            known.note_gone(f"{number}")
+    kept = ["1", *(f"{number}" for number in range(85, 101))]
+    assert kept == [version for version, _, _ in known.labelled]
+    assert known.labelled == known.correct
+    count("7")
+    assert ["1", *kept[2:], "7"] == [version for version, _, _ in known.labelled]
+    known.note_up("90")
+    for number in range(200, 230):
+        count(f"{number}")
+    assert {"1", "90", *(f"{number}" for number in range(214, 230))} == {version for version, _, _ in known.labelled}
 
 
 def test_what_it_is_told_last_is_written_before_it_ends(tmp_path: Path, run: Run) -> None:

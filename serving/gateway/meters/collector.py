@@ -2,14 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from lastgood.monitoring.signals import names
-from lastgood.serving.gateway.meters.meters import Histogram, Outcome, RoleMeter
+from lastgood.serving.gateway.meters.meters import Histogram, Outcome, RoleMeter, VersionMeter
 from lastgood.serving.gateway.pool.pool import ReplicaPool
 
 _KEPT_VERSIONS = 16  # that serve no more: a last scrape must still see their counts
@@ -22,6 +22,14 @@ _HISTOGRAMS: tuple[tuple[names.Metric, Callable[[RoleMeter], Histogram]], ...] =
 )
 
 
+class _Retired(NamedTuple):
+    """What is left of a pool that serves no more: its counters, and nothing of its replicas."""
+
+    model: str
+    number: int
+    meter: VersionMeter
+
+
 class PlaneCollector(Collector):
     """
     Gives every metric of the pools that serve, and the counters of those that served last.
@@ -32,17 +40,19 @@ class PlaneCollector(Collector):
     def __init__(self, pools: Callable[[], Iterable[ReplicaPool]]) -> None:
         """Read the pools that ``pools`` gives at the time of a scrape."""
         self._pools = pools
-        self._retired: deque[ReplicaPool] = deque(maxlen=_KEPT_VERSIONS)
+        self._retired: deque[_Retired] = deque(maxlen=_KEPT_VERSIONS)
 
     def retire(self, pool: ReplicaPool) -> None:
         """Go on giving the counters of a pool that serves no more, until 16 others came after it."""
-        self._retired.append(pool)
+        pool.meter.forget_recent()
+        self._retired.append(_Retired(pool.model, pool.number, pool.meter))
 
     def collect(self) -> Iterator[Family]:
         """Put the metric families together."""
         serving = list(self._pools())
         # A version that came back begins anew: two series of one name would make the whole scrape invalid.
-        known = {(pool.model, pool.number): pool for pool in (*self._retired, *serving)}
+        pools: tuple[ReplicaPool | _Retired, ...] = (*self._retired, *serving)
+        known = {(pool.model, pool.number): pool for pool in pools}
         yield self._requests(known.values())
         for metric, choose in _HISTOGRAMS:
             family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
@@ -69,7 +79,7 @@ class PlaneCollector(Collector):
             deaths.add_metric((pool.model, str(pool.number)), float(pool.meter.deaths))
         yield deaths
 
-    def _requests(self, pools: Iterable[ReplicaPool]) -> CounterMetricFamily:
+    def _requests(self, pools: Iterable[ReplicaPool | _Retired]) -> CounterMetricFamily:
         family = CounterMetricFamily(names.REQUESTS.name, names.REQUESTS.help, labels=names.REQUESTS.labels)
         for pool in pools:
             for role, meter in pool.meter.roles.items():

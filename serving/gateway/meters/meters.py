@@ -92,6 +92,10 @@ class VersionMeter:
             self._recent[self._at] = seconds
             self._at = (self._at + 1) % _RECENT
 
+    def forget_recent(self) -> None:
+        """Let go of what only the p99 is taken of: it is most of what a meter takes."""
+        self._recent, self._at = array("d"), 0
+
     def p99_seconds_per_row(self) -> float | None:
         """Give the 99th percentile of the last batches' compute time per row in seconds; None while there are under 100."""
         if len(self._recent) < _ENOUGH:

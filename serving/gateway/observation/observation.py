@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -16,11 +16,12 @@ from lastgood.serving.gateway.observation.observer import ObserverProcess
 from lastgood.serving.gateway.pool.pool import ReplicaPool
 from lastgood.serving.gateway.rollouts.book import Book, Held
 from lastgood.serving.gateway.rollouts.record import SharedRecord
-from lastgood.serving.observer.wire import Counted, Kept, Labelled, News, Paired, Profiled, Watched
+from lastgood.serving.observer.wire import Counted, Forgotten, Kept, Labelled, News, Paired, Profiled, Watched
 from lastgood.settings import PROJECT_FILE, Settings
 
 log = structlog.get_logger()
 Series = tuple[str, str, str]  # version, role, slice
+_KEPT_VERSIONS: Final = 16  # of a model, that serve no more and whose labels are still counted
 
 
 @dataclass(slots=True)
@@ -34,6 +35,30 @@ class Known:
     failures: int = 0  # rows that could not be logged, of observers that died too
     unknown: int = 0
     repeated: int = 0
+    up: set[str] = field(default_factory=set)  # versions
+    gone: dict[str, None] = field(default_factory=dict)  # versions that were up, the one that went last behind
+
+    def note_up(self, version: str) -> None:
+        """Take note that a version is up."""
+        self.up.add(version)
+        self.gone.pop(version, None)
+
+    def note_gone(self, version: str) -> None:
+        """Take note that a version is up no more."""
+        self.up.discard(version)
+        self.gone.pop(version, None)
+        self.note_counted(version)
+
+    def note_counted(self, version: str) -> None:
+        """Keep what was counted of a version, also where its labels come late; that of the one which went longest ago is forgotten."""
+        if version not in self.up:
+            self.gone.setdefault(version)
+        while len(self.gone) > _KEPT_VERSIONS:
+            oldest = next(iter(self.gone))
+            del self.gone[oldest]
+            for counted in (self.labelled, self.correct):
+                for series in [series for series in counted if series[0] == oldest]:
+                    del counted[series]
 
 
 class Observation:
@@ -75,14 +100,19 @@ class Observation:
             self.models[model] = Known(settings)
             self.feed.watch(model, settings)
             self.process.tell(Watched(model, settings.model_dump(mode="json")))
+        self.models[model].note_up(str(pool.number))
         if pool.content.drift is not None and self.models[model].settings.how_drift is not None and pool.folder.exists():
             profile = self._profiles[model, pool.number] = (pool.folder / pool.content.drift).read_bytes()
             self.process.tell(Profiled(model, pool.number, profile))
 
     def forget(self, pool: ReplicaPool) -> None:
         """Observe a version no more: what it was told of it need not be told to another observer."""
-        self._profiles.pop((pool.model, pool.number), None)
+        if self._profiles.pop((pool.model, pool.number), None) is not None:
+            self.feed.flush()  # its last batches still count
+            self.process.tell(Forgotten(pool.model, pool.number))
         self.drifts.forget(pool.model, pool.number)
+        if pool.model in self.models:
+            self.models[pool.model].note_gone(str(pool.number))
 
     def take_labels(self, model: str, ids: Sequence[str], labels: Sequence[int], now: float) -> bool:
         """Hand labels to the observer; say whether it takes any now."""
@@ -112,7 +142,8 @@ class Observation:
             if (held := self._pair(paired)) is not None:
                 changed[paired.model] = held
         for drifted in news.drifted if not self._closing else ():
-            self.drifts.hear(drifted)
+            if (drifted.model, drifted.version) in self._profiles:  # else it was put away meanwhile
+                self.drifts.hear(drifted)
         for kept in news.kept:
             self._keep(kept)
         if not self._closing:
@@ -127,6 +158,7 @@ class Observation:
         series = (str(counted.version), counted.role, counted.slice)
         known.labelled[series] += counted.labelled
         known.correct[series] += counted.correct
+        known.note_counted(series[0])
         held = self._held(counted.model, counted.rollout)
         if held is None or held.counts is None:
             return None
