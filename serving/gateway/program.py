@@ -25,7 +25,7 @@ from lastgood.serving.gateway.rollouts.conductor import Conductor
 from lastgood.serving.gateway.rollouts.metrics import RolloutCollector
 from lastgood.serving.gateway.sleep.metrics import SleepCollector
 from lastgood.serving.gateway.telemetry.collector import TelemetryCollector
-from lastgood.serving.gateway.telemetry.telemetry import open_telemetry
+from lastgood.serving.gateway.telemetry.telemetry import Telemetry, open_telemetry
 from lastgood.serving.logs import configure_logging
 from lastgood.settings import Settings, load_settings
 
@@ -63,7 +63,7 @@ class Gateway:
             socket_file=front.unix_socket,
             telemetry=self._telemetry,
         )
-        self.grpc = _make_grpc(settings, reception, token)
+        self.grpc = _make_grpc(settings, reception, token, self._telemetry)
         self.conductor = Conductor(settings, reception, program=program)
         metrics = CollectorRegistry()
         metrics.register(reception.collector)
@@ -108,7 +108,7 @@ class Gateway:
         await self.control.stop(grace_seconds=2)
 
 
-def _make_grpc(settings: Settings, reception: Reception, token: str | None) -> "GrpcServer | None":
+def _make_grpc(settings: Settings, reception: Reception, token: str | None, telemetry: Telemetry | None) -> "GrpcServer | None":
     """Prepare the gRPC port where there is to be one; without it its libraries are not loaded."""
     if not settings.port_grpc:
         return None
@@ -116,7 +116,7 @@ def _make_grpc(settings: Settings, reception: Reception, token: str | None) -> "
 
     front = settings.front
     tls = None if front.tls_certificate is None or front.tls_key is None else (front.tls_certificate, front.tls_key)
-    return GrpcServer(reception, settings.host, settings.port_grpc, token=token, tls=tls)
+    return GrpcServer(reception, settings.host, settings.port_grpc, token=token, tls=tls, telemetry=telemetry)
 
 
 async def serve(settings: Settings, *, program: Sequence[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """The Open Inference Protocol over gRPC, over real sockets and in front of real replicas."""
 
 import asyncio
+import json
 import os
 import signal
 import ssl
@@ -35,7 +36,9 @@ from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.protocol.signature import Signature
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.rest import _STATUSES as REST_REASONS
+from lastgood.serving.gateway.telemetry.telemetry import Telemetry
 from lastgood.settings import Settings
+from lastgood.telemetry import TelemetrySettings
 from lastgood.tensors import DATATYPES, TensorSpec
 
 if TYPE_CHECKING:
@@ -360,6 +363,35 @@ def test_calls_take_part_in_a_rollout_as_rest_requests_do(run: Run, versions: "V
             assert [("x", "FP32", [-1, 3])] == [(own.name, own.datatype, list(own.shape)) for own in metadata.inputs]
 
     run(scenario)
+
+
+def test_a_call_belongs_to_its_clients_trace_and_gets_its_line(run: Run, versions: "Versions", tools: "Tools", tmp_path: Path) -> None:
+    """As over REST: the same trace and flags behind the answer, or the refusal, with a span of the gateway's; none where none was sent."""
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    sent = (("traceparent", f"00-{trace}-{parent}-01"),)
+    telemetry = Telemetry(TelemetrySettings(access_log=1.0), tmp_path)
+
+    async def scenario() -> None:
+        async with tools.open_gateway() as gateway, listen(gateway, telemetry=telemetry) as (_, asker):
+            await gateway.serve(versions.linear())
+            fields = {"model_name": "m", "inputs": [TYPED]}
+            call = asker.call("ModelInfer", fields, metadata=sent)
+            await call
+            own = dict(await call.trailing_metadata())["traceparent"].split("-")
+            assert (["00", trace, "01"], True) == ([*own[:2], own[3]], own[2] != parent)
+            _, _, metadata = await asker.fail(asker.call("ModelInfer", {**fields, "model_name": "n"}, metadata=sent))
+            assert trace in metadata["traceparent"]
+            for given in ((), (("traceparent", f"00-{trace}-{parent}-zz"),)):
+                plain = asker.call("ModelInfer", fields, metadata=given)
+                await plain
+                assert "traceparent" not in dict(await plain.trailing_metadata())
+
+    run(scenario)
+    telemetry.close()
+    lines = [json.loads(line) for line in (tmp_path / "logs" / "access.jsonl").read_text("utf-8").splitlines()]
+    assert [(200, trace), (404, trace), (200, None), (200, None)] == [(own["status"], own.get("trace_id")) for own in lines]
+    assert {f"/{SERVICE}/ModelInfer"} == {own["path"] for own in lines}
+    assert ("m", 1, "live", True) == (lines[0]["model"], lines[0]["version"], lines[0]["role"], lines[0]["compute_seconds"] > 0)
 
 
 def test_who_is_ready_is_told_by_server_and_model(run: Run, versions: "Versions", tools: "Tools") -> None:

@@ -13,12 +13,13 @@ from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.serving.gateway.protocol.signature import Call
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.route import Lane
+from lastgood.serving.gateway.telemetry.context import Trace
 
 
 class GrpcInference(Inference):
     """A request that came over gRPC and is answered there."""
 
-    __slots__ = ("reply",)
+    __slots__ = ("call_trace", "reply")
 
     def __init__(
         self,
@@ -33,6 +34,12 @@ class GrpcInference(Inference):
         """Make a request that is ready to be queued, see `Inference`; ``reply`` is done when it is finished."""
         super().__init__(lane, call, request_id, desk, find_desk, traffic, slice_name)
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.call_trace: Trace | None = None
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace it belongs to, if any."""
+        return self.call_trace
 
     def write(self, codec: Codec, outputs: Answers, start: int, stop: int) -> None:
         """Answer with the outputs, copied: they are valid during this call only."""

@@ -16,6 +16,7 @@ from lastgood.serving.gateway.grpc.service import InferenceService
 from lastgood.serving.gateway.http.listening import check_guarded, check_port, load_tls
 from lastgood.serving.gateway.limits import GrpcLimits
 from lastgood.serving.gateway.reception import Reception
+from lastgood.serving.gateway.telemetry.telemetry import Telemetry
 
 _IDENTITY: Final = 1  # the bit of messages as they are
 
@@ -32,6 +33,7 @@ class GrpcServer:
         limits: GrpcLimits | None = None,
         token: str | None = None,
         tls: tuple[Path, Path] | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """
         Prepare; `start` listens.
@@ -43,6 +45,7 @@ class GrpcServer:
             limits: What one connection may ask for.
             token: What callers must send as a bearer token.
             tls: PEM files of a certificate and its key; the port speaks TLS with them.
+            telemetry: Is told of each inference.
 
         Raises:
             OpenAddressError: The address is not loopback and there is no token.
@@ -54,7 +57,7 @@ class GrpcServer:
         self._limits = limits or GrpcLimits()
         self._token = token
         self._credentials = None if tls is None else _load_credentials(*tls)
-        self._service = InferenceService(reception)
+        self._service = InferenceService(reception, telemetry)
         self._health = Health([SERVICE], lambda: self._service.ready, reception.changes)
         self._server: Any = None
 

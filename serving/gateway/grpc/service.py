@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import grpc
@@ -16,7 +16,9 @@ from lastgood.serving.gateway.errors import BusyError, NothingUpError
 from lastgood.serving.gateway.grpc.inference import GrpcInference, infer
 from lastgood.serving.gateway.grpc.messages import SERVICE, ModelInferRequest, find_message
 from lastgood.serving.gateway.grpc.statuses import Reply, explain, refuse
+from lastgood.serving.gateway.grpc.traced import TracedCall
 from lastgood.serving.gateway.reception import Reception
+from lastgood.serving.gateway.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[bytes, Any], Awaitable[bytes]]
@@ -26,9 +28,10 @@ STOPPING: Final = refuse(grpc.StatusCode.UNAVAILABLE, "The gateway is stopping; 
 class InferenceService:
     """Answers the service's calls; belongs to one event loop."""
 
-    def __init__(self, reception: Reception) -> None:
-        """Begin without a call."""
+    def __init__(self, reception: Reception, telemetry: Telemetry | None = None) -> None:
+        """Begin without a call; ``telemetry`` is told of each inference."""
         self.draining = False
+        self._telemetry = telemetry
         self._reception = reception
         self._waiting: set[GrpcInference] = set()
         self._empty: asyncio.Future[None] | None = None
@@ -68,13 +71,16 @@ class InferenceService:
                 inference.refuse("stopped", "the gateway is stopping; try again")
 
     async def _infer(self, body: bytes, context: Any) -> bytes:
-        return await _end(context, STOPPING if self.draining else await self._ask(body, context))
+        metadata = context.invocation_metadata()
+        call = TracedCall(metadata, self._telemetry)
+        reply = STOPPING if self.draining else await self._ask(body, dict(metadata), context.time_remaining(), call)
+        return await _end(context, call.end(reply))
 
-    async def _ask(self, body: bytes, context: Any) -> Reply:
-        metadata, left = dict(context.invocation_metadata()), context.time_remaining()
+    async def _ask(self, body: bytes, metadata: Mapping[str, str], left: float | None, call: TracedCall) -> Reply:
         try:
             # No name for the message: while the answer is waited for, it would hold the tensors' bytes once more.
             begun = infer(self._reception, ModelInferRequest.FromString(body), metadata, left)
+            begun.call_trace, call.pending = call.trace, begun
         except BusyError as exc:
             await self._hold()
             return explain(exc)
