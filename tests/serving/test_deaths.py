@@ -222,10 +222,12 @@ def test_the_process_in_reserve_takes_the_place_of_one_that_died(run: Run, versi
         pool = make_pool(versions, None, deaths, backend=backend)
         await pool.start()
         (serving,) = pool.pids
+        await tools.wait_until(lambda: len(spares()) == 2)
         (spare,) = set(spares()) - {serving}
         os.kill(serving, signal.SIGKILL)
         await tools.wait_until(lambda: pool.ready and pool.pids == [spare])
-        (second,) = set(spares()) - {spare}
+        await tools.wait_until(lambda: len(set(spares()) - {spare, serving}) == 1)
+        (second,) = set(spares()) - {spare, serving}
         os.kill(second, signal.SIGKILL)
         await tools.wait_until(lambda: psutil.Process(second).status() == psutil.STATUS_ZOMBIE)
         os.kill(spare, signal.SIGKILL)

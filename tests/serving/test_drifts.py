@@ -113,7 +113,10 @@ def test_inputs_that_drift_for_both_roles_are_not_the_candidates_fault(drifting:
             caller, drifts = Caller(tools, drifting), conductor.observation.drifts
             await deploy(conductor, caller, 1, QUICK, State.STABLE)
             await deploy(conductor, caller, 2, LONG, State.CANARY)
-            raised = lambda: [d.report["state"] for d in drifts.models["m"].versions.values()].count("raised") == 2  # noqa: E731
+
+            def raised() -> bool:  # the observer may not have told anything yet
+                return "m" in drifts.models and [d.report["state"] for d in drifts.models["m"].versions.values()].count("raised") == 2
+
             await caller.ask_until(conductor, raised, shift=2.0)
             running = conductor.book.held["m"].state.running
             assert running is not None
