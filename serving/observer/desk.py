@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from lastgood.monitoring.predictions.write import PredictionLog
 from lastgood.serving.observer.wire import Array, Asked, Counted, Kept, Labelled, Paired
 
 log = structlog.get_logger()
+find_where = lru_cache(1024)(Where)  # one for all requests that share it: each remembered request holds on to it
 LOOK_UP_SECONDS: Final = 5.0  # a label that has waited this long is looked for in the log
 
 
@@ -75,7 +77,7 @@ class Desk:
                 if scope.role == "shadow":
                     self._joiner.add_shadow(batch.serials[index], answer, scope.rollout)
                 else:
-                    where = Where(batch.version, scope.role, batch.slices[index], scope.rollout, scope.step)
+                    where = find_where(batch.version, scope.role, batch.slices[index], scope.rollout, scope.step)
                     self._joiner.add_answer(batch.ids[index], answer, where, serial=batch.serials[index])
             start += rows
         if self._log is not None and batch.inputs:
