@@ -42,7 +42,9 @@ async def serve(folder: Path) -> None:
     pool = ReplicaPool("m", 1, content.digest, content, folder, backend=backend)
     await pool.start()
     reception = Reception()
-    plane = DataPlane(reception, "127.0.0.1", 0, limits=HttpLimits(head_seconds=2, body_seconds=2))
+    # Every client closes its sending side and reads on: where the machine pauses, what waits does not give way to others.
+    limits = HttpLimits(head_seconds=2, body_seconds=2, half_closed_seconds=4)
+    plane = DataPlane(reception, "127.0.0.1", 0, limits=limits)
     reception.add_pool(pool)
     reception.set_route(Route("m", 1, Lane(pool, "live", Tally(), float("inf"), None, None), None, 0, Coin(1)))
     await plane.start()
