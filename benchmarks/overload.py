@@ -3,10 +3,10 @@ More clients than can be answered, all of which ask again at once: what is still
 
     python benchmarks/overload.py [--seconds 8] [--rounds 3] [--json]
 
-Two limits in turn: the gateway's own (a small model) and the replica's (a model of some milliseconds). Each is first asked by as many
-clients as bring it to its peak, then by three times as many as find room in it: in the queue and in flight. wrk's connections ask
-again as soon as they have an answer, whatever it is. Latencies are of probes: some connections more that do the same and keep
-the time of each answer with status 200.
+Three limits in turn: the gateway's own (a small model), the replica's (a model of some milliseconds), and a model of which a full batch
+takes about as long as an answer may. Each is first asked by as many clients as bring it to its peak, then by three times as many as find
+room in it: in the queue and in flight. wrk's connections ask again as soon as they have an answer, whatever it is. Latencies are of
+probes: some connections more that do the same and keep the time of each answer with status 200.
 """
 
 import argparse
@@ -52,7 +52,7 @@ class Case:
         return 3 * (self.queue_requests + 2 * 64)
 
 
-CASES = (Case("gateway", 0, 256, 64), Case("replica", 12, 256, 128))
+CASES = (Case("gateway", 0, 256, 64), Case("replica", 12, 256, 128), Case("batch", 64, 256, 32))
 
 
 @dataclass

@@ -35,7 +35,7 @@ def make(rows: int = 1, deadline: float = 1e9) -> Pending:
 def make_admission(batcher: Batcher, limits: PoolLimits, row_seconds: float = 0.0) -> Admission:
     pace = Pace()
     pace.row_seconds = row_seconds
-    return Admission("m@1", limits, batcher, pace)
+    return Admission("m@1", limits, batcher, pace, lambda: 0)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_queue_counts_rows_and_bytes_whatever_becomes_of_them() -> None:
         batcher.put(pending)
     pendings[1].finished = True
     assert (8, 128) == (batcher.rows, batcher.nbytes)
-    batch = batcher.take(horizon=6.0)
+    batch = batcher.take(6.0)
     assert batch is not None
     assert [pendings[0], pendings[3]] == batch.pendings
     assert [pendings[2]] == batcher.take_late()
@@ -193,3 +193,59 @@ def test_the_limits_of_a_model_are_settings() -> None:
         limits.hang_seconds,
     )
     assert PoolLimits() == PoolLimits.of(ReplicaSettings())
+
+
+@pytest.mark.parametrize(
+    ("row_seconds", "deadline", "rows"),
+    [
+        (0.0, 110.0, 8),  # nothing is known
+        (0.01, 110.0, 8),
+        (1.0, 110.0, 2),  # a quarter of the deadline of 10 s
+        (1.0, 101.5, 1),  # 0.8 of what the oldest has left
+        (5.0, 110.0, 1),  # one there is always
+        (5.0, 104.0, 0),
+    ],
+)
+def test_a_batch_is_as_large_as_its_time_allows(row_seconds: float, deadline: float, rows: int) -> None:
+    """What is left waits for the next one; what cannot be in time even alone is too late."""
+    batcher = Batcher(PoolLimits(batch_rows=8))
+    for _ in range(8):
+        batcher.put(make(deadline=deadline))
+    batch = batcher.take(100.0, row_seconds)
+    assert rows == (0 if batch is None else batch.rows)
+    assert ([] if rows else [1] * 8) == [own.rows for own in batcher.take_late()]
+    assert (8 - rows if rows else 0) == batcher.rows == len(batcher)
+
+
+def test_how_long_a_row_takes_is_learnt_from_the_last_batches() -> None:
+    """Whatever their size; and a pause of the machine is not taken for it."""
+    pace = Pace()
+    assert 0.0 == pace.compute_seconds
+    for _ in range(50):
+        pace.note(0.0, 1, 0.1, busy=False)
+    assert pytest.approx(0.1) == pace.compute_seconds
+    pace.note(0.0, 1, 100.0, busy=False)
+    assert pace.compute_seconds < 1.0
+    for _ in range(60):
+        pace.note(0.0, 100, 1.0, busy=False)
+    assert pytest.approx(0.01, rel=0.1) == pace.compute_seconds
+
+
+def test_time_in_which_the_gateway_was_stopped_counts_for_nobody(
+    run: Run, versions: "Versions", tools: "Tools", make_program: MakeProgram
+) -> None:
+    """What was asked before is answered after, though its deadline has passed; the version is charged with nothing."""
+
+    async def scenario() -> None:
+        async with tools.open_gateway() as gateway:
+            limits = PoolLimits(deadline_seconds=1.0, batch_rows=1)
+            lane = await gateway.serve(versions.linear(), program=make_program(SLOW), limits=limits)
+            async with tools.connect(gateway.plane.port) as client:
+                for _ in range(2):
+                    client.send_post("/v2/models/m/infer", BODY)
+                await tools.wait_until(lambda: lane.tally.requests == 2)
+                time.sleep(2.5)  # noqa: ASYNC251 - as if the whole process had been stopped
+                assert [200, 200] == [(await client.read()).status for _ in range(2)]
+            assert (2, 0, []) == (lane.tally.requests, lane.tally.failed, gateway.deaths)
+
+    run(scenario)

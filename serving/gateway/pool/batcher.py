@@ -15,6 +15,8 @@ from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.pool.batch import Batch
 from lastgood.serving.gateway.pool.pending import Part, Pending
 
+_SHARE: Final = 0.8  # of the time that is left: how long a row takes is a mean
+_BATCHES: Final = 4
 _SCAN_ROWS: Final = 4  # how far to look for requests that fit, in multiples of the rows wanted
 
 
@@ -72,9 +74,13 @@ class Batcher:
         self.rows = self.nbytes = 0
         self._count(kept, 1)
 
+    def _weigh(self, pending: Pending) -> int:
+        """Give a request's rows as they are counted: at most one batch's, for a large request takes less than as many small ones."""
+        return min(pending.rows, self._limits.batch_rows)
+
     def _count(self, pendings: Iterable[Pending], sign: int) -> None:
         for pending in pendings:
-            self.rows += sign * min(pending.rows, self._limits.batch_rows)
+            self.rows += sign * self._weigh(pending)
             self.nbytes += sign * pending.nbytes
 
     def _drop(self) -> Pending:
@@ -96,20 +102,22 @@ class Batcher:
         late, self._late = self._late, []
         return late
 
-    def take(self, horizon: float = -math.inf) -> Batch | None:
+    def take(self, begins: float = -math.inf, row_seconds: float = 0.0) -> Batch | None:
         """
-        Give the next batch: the oldest request and those that fit to it, in the order they came.
+        Give the next batch: the oldest request and those that fit to it, in the order they came, as many as will be in time.
 
         Args:
-            horizon: When the batch will be answered; what must be answered earlier is not worth computing, see `take_late`.
+            begins: When a replica will begin with the batch, monotonic seconds; what must be answered earlier is not worth computing,
+                see `take_late`.
+            row_seconds: How long it computes a row, 0 where that is not known.
         """
-        while (first := self.peek()) is not None and first.deadline < horizon:
+        while (first := self.peek()) is not None and first.deadline < begins + self._weigh(first) * row_seconds:
             self._late.append(self._drop())
         if first is None:
             return None
         queue = self._queue
         self._drop()
-        limit = self._limits.batch_rows
+        limit = self._limit_rows(first, begins, row_seconds)
         if first.part is not None and not first.retried:
             return Batch([first, *self._take_part(first.part)])
         if first.key is None or first.retried or first.rows >= limit or not queue:
@@ -117,13 +125,13 @@ class Batcher:
         taken, skipped = [first], []
         key, rows, nbytes = first.key, first.rows, first.nbytes
         rest = self._limits.batch_bytes
-        looks = limit * _SCAN_ROWS
+        looks = self._limits.batch_rows * _SCAN_ROWS
         while queue and rows < limit and looks:
             looks -= 1
             pending = queue.popleft()
             if pending.finished:
                 self._count((pending,), -1)
-            elif pending.deadline < horizon:
+            elif pending.deadline < begins + self._weigh(pending) * row_seconds:
                 self._count((pending,), -1)
                 self._late.append(pending)
             elif (
@@ -143,6 +151,19 @@ class Batcher:
         self.rows -= rows - first.rows
         self.nbytes -= nbytes - first.nbytes
         return Batch(taken)
+
+    def _limit_rows(self, first: Pending, begins: float, row_seconds: float) -> int:
+        """
+        Say how many rows a batch may have.
+
+        So many that the oldest request is in time; and that computing takes a quarter of the deadline at most, for whoever comes now waits
+        for the batch that is computed, the one that is ready, and its own.
+        """
+        limit = self._limits.batch_rows
+        if not row_seconds:
+            return limit
+        seconds = min(_SHARE * (first.deadline - begins), self._limits.deadline_seconds / _BATCHES)
+        return limit if seconds > limit * row_seconds else max(1, int(seconds / row_seconds))
 
     def _take_part(self, part: Part) -> Iterator[Pending]:
         # They were put back together and nothing is ever put between them.

@@ -71,6 +71,12 @@ class Crew:
         return sum(len(worker.in_flight) for worker in self._workers)
 
     @property
+    def rows(self) -> int:
+        """Rows that are being computed, or are the next to be, as the queue counts them."""
+        most = self._limits.batch_rows
+        return sum(min(batch.rows, most) for worker in self._workers for batch in worker.in_flight.values())
+
+    @property
     def busy(self) -> bool:
         """Whether a replica has a batch in its hands."""
         return any(worker.in_flight for worker in self._workers)
@@ -124,7 +130,7 @@ class Crew:
                 # Its end found no worker to replace: nobody here had heard of it.
                 raise ReplicaFailedError(f"The replica of {self._launch.name} ended as soon as it was ready.")
             return
-        self._workers += [Worker(replica, self._limits.hang_seconds) for replica in replicas]
+        self._workers += [Worker(replica, self._limits) for replica in replicas]
         self._failed_respawns = 0
         self._on_ready()
 

@@ -1,10 +1,13 @@
 """What becomes of requests whose deadline passes, and of replicas that compute for longer than any request may take."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from lastgood.serving.gateway.charges import Incident, find_lanes
 from lastgood.serving.gateway.pool.pending import Pending
 from lastgood.serving.gateway.pool.worker import Worker
+
+ABSENT_SECONDS: Final = 0.5  # a look that comes later than this was not just a busy loop's
 
 
 def refuse_late(late: list[Pending], seconds: float) -> None:
@@ -43,8 +46,21 @@ def end_late(workers: Iterable[Worker], now: float, seconds: float) -> None:
                     if not pending.hurried:
                         batch.incident.charge(pending.lane, "failed")
                     pending.refuse("timeout", _explain(pending, seconds))
-            if batch.run.dispatched + seconds <= now:
-                worker.replica.kill(f"computed one batch for over {seconds:g} s and was ended")
+        oldest = next(iter(worker.in_flight.values()), None)
+        if oldest is not None and worker.began_at(oldest) + seconds <= now:
+            worker.replica.kill(f"computed one batch for over {seconds:g} s and was ended")
+
+
+def postpone(waiting: Iterable[Pending], workers: Iterable[Worker], seconds: float) -> None:
+    """Let everything be late by so many seconds: this process did not run meanwhile."""
+    for pending in waiting:
+        pending.deadline += seconds
+    for worker in workers:
+        worker.answered_at += seconds
+        for batch in worker.in_flight.values():
+            batch.run.dispatched += seconds
+            for pending in batch.pendings:
+                pending.deadline += seconds
 
 
 def _explain(pending: Pending, seconds: float) -> str:

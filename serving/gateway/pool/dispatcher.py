@@ -18,7 +18,7 @@ from lastgood.serving.gateway.pool.answering import charge_slow, hand_out
 from lastgood.serving.gateway.pool.batch import Batch
 from lastgood.serving.gateway.pool.batcher import Batcher
 from lastgood.serving.gateway.pool.crew import Crew
-from lastgood.serving.gateway.pool.deadlines import end_late, refuse_late
+from lastgood.serving.gateway.pool.deadlines import ABSENT_SECONDS, end_late, postpone, refuse_late
 from lastgood.serving.gateway.pool.pace import Pace
 from lastgood.serving.gateway.pool.pending import Pending, Reason
 from lastgood.serving.gateway.pool.promises import OutputCheck
@@ -58,6 +58,7 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._flush_due = False
         self._sweep: asyncio.TimerHandle | None = None
+        self._sweep_due = 0.0  # monotonic time in seconds
         self._sweep_seconds = min(0.25, limits.deadline_seconds / 10)
         self._drained: asyncio.Future[None] | None = None
 
@@ -93,7 +94,11 @@ class Dispatcher:
             self._flush_due = True
             self._loop.call_soon(self._flush)
         if self._sweep is None:
-            self._sweep = self._loop.call_later(self._sweep_seconds, self._enforce_deadlines)
+            self._plan_sweep()
+
+    def _plan_sweep(self) -> None:
+        self._sweep_due = time.monotonic() + self._sweep_seconds
+        self._sweep = self._loop.call_later(self._sweep_seconds, self._enforce_deadlines)
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -108,7 +113,8 @@ class Dispatcher:
                     self.want()
                 break
             now = time.monotonic()
-            batch = batcher.take(now + self._pace.batch_seconds)
+            row_seconds = self._pace.compute_seconds
+            batch = batcher.take(now + worker.wait_seconds(now, row_seconds), row_seconds)
             if batch is not None:
                 self._dispatch(worker, batch, now)
         if late := batcher.take_late():
@@ -196,10 +202,13 @@ class Dispatcher:
     def _enforce_deadlines(self) -> None:
         self._sweep = None
         now, seconds = time.monotonic(), self.limits.deadline_seconds
+        if now - self._sweep_due > ABSENT_SECONDS:
+            # This process was stopped, or got no core: what came back meanwhile lies there unread, and nobody is to be blamed for it.
+            postpone(self._batcher, self._crew, now - self._sweep_due)
         unfinished = [pending for pending in self._batcher if not pending.finished]
         self._batcher.keep([pending for pending in unfinished if pending.deadline > now])
         self._refuse_late([pending for pending in unfinished if pending.deadline <= now])
         end_late(self._crew, now, seconds)
         self._settle()
         if self.busy:
-            self._sweep = self._loop.call_later(self._sweep_seconds, self._enforce_deadlines)
+            self._plan_sweep()

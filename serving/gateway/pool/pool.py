@@ -75,7 +75,7 @@ class ReplicaPool(Dispatcher):
         super().__init__(content, limits or PoolLimits.of(self.serving), on_batch)
         self.on_change: Callable[[], None] = _ignore  # called when `ready` may have changed
         self._on_death = on_death
-        self._admission = Admission(f"{model}@{number}", self.limits, self._batcher, self._pace)
+        self._admission = Admission(f"{model}@{number}", self.limits, self._batcher, self._pace, lambda: self._crew.rows)
         own = self.serving
         launch = Launch(
             model,

@@ -1,6 +1,9 @@
 """One replica with what it has in its hands."""
 
+import time
+
 from lastgood.serving.backends.replica import Replica
+from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.pool.batch import Batch
 from lastgood.serving.gateway.pool.pulse import Pulse
 
@@ -8,15 +11,29 @@ from lastgood.serving.gateway.pool.pulse import Pulse
 class Worker:
     """A ready replica, its free slots, and the batches in flight by number."""
 
-    __slots__ = ("_free", "_next", "in_flight", "pulse", "replica")
+    __slots__ = ("_free", "_most_rows", "_next", "answered_at", "in_flight", "pulse", "replica")
 
-    def __init__(self, replica: Replica, hang_seconds: float) -> None:
+    def __init__(self, replica: Replica, limits: PoolLimits) -> None:
         """Take over a replica that is ready."""
+        self._most_rows = limits.batch_rows
         self.replica = replica
-        self.pulse = Pulse(replica, hang_seconds)
+        self.pulse = Pulse(replica, limits.hang_seconds)
         self.in_flight: dict[int, Batch] = {}
         self._free = list(range(len(replica.slots)))
         self._next = 0
+        self.answered_at = 0.0  # monotonic time in seconds
+
+    def wait_seconds(self, now: float, row_seconds: float) -> float:
+        """Give how long it will compute what it has in its hands, at that many seconds a row."""
+        batches = self.in_flight.values()
+        if not batches:
+            return 0.0
+        rest = sum([min(batch.rows, self._most_rows) for batch in batches]) * row_seconds
+        return max(0.0, rest - (now - self.began_at(next(iter(batches)))))
+
+    def began_at(self, oldest: Batch) -> float:
+        """Give when it began to compute the oldest batch in its hands, in monotonic seconds: after the answer before."""
+        return max(oldest.run.dispatched, self.answered_at)
 
     def takes(self, *, exclusive: bool) -> bool:
         """Say whether another batch may be sent; an exclusive one shares the replica with no other."""
@@ -46,6 +63,7 @@ class Worker:
 
     def finish(self, number: int) -> Batch:
         """Take a batch back; its slot may be written again once the arrays read from it are done with."""
+        self.answered_at = time.monotonic()
         batch = self.in_flight.pop(number)
         self._free.append(batch.slot)
         return batch
