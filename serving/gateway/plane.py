@@ -104,7 +104,7 @@ class DataPlane:
 
     def _tell_ready(self, request: Request) -> Response:
         lane = self._reception.find_lane(request.params["model"], request.params.get("version"))
-        ready = lane.pool.available
+        ready = lane.pool.inviting
         return json_response({"name": lane.pool.model, "ready": ready}, 200 if ready else 503)
 
     def _take_labels(self, request: Request) -> Response:

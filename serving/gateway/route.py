@@ -61,6 +61,11 @@ class Pool(Protocol):
         ...
 
     @property
+    def inviting(self) -> bool:
+        """Whether a request is likely to be answered: it is up, or sleeps and nothing has kept it from being woken."""
+        ...
+
+    @property
     def waiting(self) -> int:
         """Requests that wait for a replica."""
         ...

@@ -392,6 +392,7 @@ def test_a_rollout_wakes_its_model_and_keeps_it_up(world: World, tools: Any, run
             assert "1" == reply.headers["retry-after"]
             assert {"c"} == list_up(conductor)
             assert 200 == (await client.get("/v2/health/ready")).status  # want of room is no fault of the version
+            assert (503, 200) == tuple([(await client.get(f"/v2/models/{name}/ready")).status for name in "ac"])
             await conductor.promote("c", actor="ada", why="a test")
             assert first == held.state.live
             async with asyncio.timeout(20):

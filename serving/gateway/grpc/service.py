@@ -103,7 +103,7 @@ class InferenceService:
 
     def _tell_ready(self, message: Any) -> dict[str, Any]:
         try:
-            return {"ready": self._reception.find_lane(message.name, message.version or None).pool.available}
+            return {"ready": self._reception.find_lane(message.name, message.version or None).pool.inviting}
         except NothingUpError:
             return {"ready": False}
 

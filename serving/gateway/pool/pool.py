@@ -108,6 +108,11 @@ class ReplicaPool(Dispatcher):
         return self._crew.ready or (self.bed.asleep and not self.bed.failed)
 
     @property
+    def inviting(self) -> bool:
+        """Whether a request is likely to be answered: it is up, or sleeps and nothing has kept it from being woken."""
+        return self._crew.ready or (self.bed.asleep and self.bed.refusal is None)
+
+    @property
     def waiting(self) -> int:
         """Requests that wait for a replica."""
         return len(self._batcher)
