@@ -448,6 +448,7 @@ def test_a_client_without_patience_gives_way_and_blames_nobody(
             await tools.wait_until(lambda: lane.tally.requests > begun)
             cancelled.cancel()
             await tools.wait_until(lambda: ended() == 5, 0.25)
+            await tools.wait_until(lambda: gateway.pools[0].in_flight == 0)
             code, text, _ = await asker.fail(asker.infer(LONG, parameters={"timeout": {"int64_param": 100_000}}))
             assert (Code.DEADLINE_EXCEEDED, "m@1: no answer within 0.1 s, the time-out of the request.") == (code, text)
             assert [3, 5, 7] == read_values(await asker.infer(TYPED))

@@ -1,40 +1,26 @@
 """Inference requests over gRPC: from a message to the queue, and the answer back into one."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lastgood.serving.gateway.errors import BadRequestError
 from lastgood.serving.gateway.grpc.codec import read_call, write_answer
 from lastgood.serving.gateway.grpc.statuses import REASONS, Reply, name_origin, refuse
-from lastgood.serving.gateway.inference import Desk, Inference
+from lastgood.serving.gateway.inference import Inference
 from lastgood.serving.gateway.pool.pending import Answers, Reason
 from lastgood.serving.gateway.protocol.codec import Codec
-from lastgood.serving.gateway.protocol.signature import Call
 from lastgood.serving.gateway.reception import Reception
-from lastgood.serving.gateway.route import Lane
 from lastgood.serving.gateway.telemetry.context import Trace
 
 
 class GrpcInference(Inference):
-    """A request that came over gRPC and is answered there."""
+    """A request that came over gRPC and is answered there; ``reply``, done at its end, and ``call_trace`` are to be set at once."""
 
     __slots__ = ("call_trace", "reply")
 
-    def __init__(
-        self,
-        lane: Lane,
-        call: Call,
-        request_id: str,
-        desk: Desk,
-        find_desk: Callable[[Lane], Desk],
-        traffic: str,
-        slice_name: str = "",
-    ) -> None:
-        """Make a request that is ready to be queued, see `Inference`; ``reply`` is done when it is finished."""
-        super().__init__(lane, call, request_id, desk, find_desk, traffic, slice_name)
-        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.call_trace: Trace | None = None
+    reply: asyncio.Future[Reply]
+    call_trace: Trace | None
 
     @property
     def trace(self) -> Trace | None:
@@ -56,7 +42,9 @@ class GrpcInference(Inference):
             self.reply.set_result(reply)
 
 
-def infer(reception: Reception, message: Any, metadata: Mapping[str, str], left_seconds: float | None) -> GrpcInference:
+def infer(
+    reception: Reception, message: Any, metadata: Mapping[str, str], left_seconds: float | None, trace: Trace | None = None
+) -> GrpcInference:
     """
     Queue a request.
 
@@ -65,6 +53,7 @@ def infer(reception: Reception, message: Any, metadata: Mapping[str, str], left_
         message: A `ModelInferRequest`.
         metadata: What the client sent beside it, by name.
         left_seconds: How long the client waits, None where it does not say.
+        trace: The trace that the call belongs to, if any.
 
     Raises:
         BadRequestError: It cannot be right; names the field.
@@ -89,6 +78,7 @@ def infer(reception: Reception, message: Any, metadata: Mapping[str, str], left_
     slice_name = metadata.get("x-lastgood-slice")
     part = "" if slice_name is None else reception.label_slice(lane.pool.model, slice_name.encode())
     inference = GrpcInference(lane, call, request_id, desk, reception.find_desk, traffic, part)
+    inference.reply, inference.call_trace = asyncio.get_running_loop().create_future(), trace
     if nothing is not None:
         inference.answer(nothing, 0, 0)
     else:

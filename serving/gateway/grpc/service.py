@@ -79,8 +79,8 @@ class InferenceService:
     async def _ask(self, body: bytes, metadata: Mapping[str, str], left: float | None, call: TracedCall) -> Reply:
         try:
             # No name for the message: while the answer is waited for, it would hold the tensors' bytes once more.
-            begun = infer(self._reception, ModelInferRequest.FromString(body), metadata, left)
-            begun.call_trace, call.pending = call.trace, begun
+            begun = infer(self._reception, ModelInferRequest.FromString(body), metadata, left, call.trace)
+            call.pending = begun
         except BusyError as exc:
             await self._hold()
             return explain(exc)

@@ -20,7 +20,7 @@ from lastgood.serving.replica.slots import Array
 from lastgood.tensors import DATATYPES
 
 _MAX_DEPTH = 16
-_ARRAY_CODES: Final = {
+ARRAY_CODES: Final = {
     "UINT8": "B",
     "UINT16": "H",
     "UINT32": "I",
@@ -110,7 +110,7 @@ def _convert(flat: list[Any], datatype: str, where: str) -> Array:
         return texts
     dtype = DATATYPES[datatype]
     try:
-        numbers: Array = np.asarray(array(_ARRAY_CODES[datatype], flat))
+        numbers: Array = np.asarray(array(ARRAY_CODES[datatype], flat))
     except OverflowError:
         limits = np.iinfo(dtype)
         index = next(index for index, value in enumerate(flat) if not limits.min <= value <= limits.max)

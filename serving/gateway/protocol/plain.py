@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 import numpy as np
 
+from lastgood.serving.gateway.protocol.elements import ARRAY_CODES
 from lastgood.serving.gateway.protocol.envelope import WantedOutput
 from lastgood.serving.gateway.protocol.longlists import NotPlainError, cut_out
 from lastgood.serving.replica.slots import Array
@@ -22,20 +23,8 @@ from lastgood.tensors import DATATYPES, TensorSpec
 
 Element = TypeVar("Element")
 _ELEMENTS: Final[dict[str, type]] = {"BOOL": bool, "FP16": float, "FP32": float, "FP64": float}
-# As `struct` and `array` name them.
+# As `struct` names them.
 _PACKED: Final = {"BOOL": "?", "FP16": "e", "FP32": "f"}
-_CODES: Final = {
-    "UINT8": "B",
-    "UINT16": "H",
-    "UINT32": "I",
-    "UINT64": "Q",
-    "INT8": "b",
-    "INT16": "h",
-    "INT32": "i",
-    "INT64": "q",
-    "FP32": "f",
-    "FP64": "d",
-}
 _ORDER: Final = "<" if sys.byteorder == "little" else ">"
 _LONG_BYTES: Final = 2048  # of a body, from which on it pays to read its numbers apart
 _FEW: Final = 4096  # elements that are packed as arguments of one call
@@ -129,7 +118,9 @@ def _pack(data: list[Any], datatype: str) -> Any:
     code = _PACKED.get(datatype)
     if code is not None and len(data) <= _FEW:
         return _make_packer(code, len(data))(*data)
-    packed = array(_CODES[datatype], data) if datatype in _CODES else None
-    if packed is None or (datatype == "FP32" and not np.isfinite(packed).all()):
+    if datatype == "FP16" or datatype not in ARRAY_CODES:
+        raise OverflowError
+    packed = array(ARRAY_CODES[datatype], data)
+    if datatype == "FP32" and not np.isfinite(packed).all():
         raise OverflowError
     return packed
