@@ -217,6 +217,19 @@ def test_a_batch_is_as_large_as_its_time_allows(row_seconds: float, deadline: fl
     assert (8 - rows if rows else 0) == batcher.rows == len(batcher)
 
 
+def test_an_idle_replica_tries_what_it_was_too_slow_for() -> None:
+    """Alone, and not what is past: else a version that was slow once would never show that it no longer is."""
+    batcher = Batcher(PoolLimits())
+    past, first, second = make(deadline=99.0), make(deadline=101.0), make(deadline=101.0)
+    for pending in (past, first, second):
+        batcher.put(pending)
+    batch = batcher.take(100.0, 5.0, idle=True)
+    assert batch is not None
+    assert ([first], [past]) == (batch.pendings, batcher.take_late())
+    assert batcher.take(100.0, 5.0) is None
+    assert [second] == batcher.take_late()
+
+
 def test_how_long_a_row_takes_is_learnt_from_the_last_batches() -> None:
     """Whatever their size; and a pause of the machine is not taken for it."""
     pace = Pace()

@@ -114,7 +114,7 @@ class Dispatcher:
                 break
             now = time.monotonic()
             row_seconds = self._pace.compute_seconds
-            batch = batcher.take(now + worker.wait_seconds(now, row_seconds), row_seconds)
+            batch = batcher.take(now + worker.wait_seconds(now, row_seconds), row_seconds, idle=not worker.in_flight)
             if batch is not None:
                 self._dispatch(worker, batch, now)
         if late := batcher.take_late():
