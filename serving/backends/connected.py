@@ -12,12 +12,15 @@ import struct
 from abc import ABC, abstractmethod
 from typing import Final
 
-from lastgood.serving.backends.replica import Launch, Owner, ReplicaFailedError
+from lastgood.serving.backends.replica import Launch, Owner, ReplicaFailedError, ReplicaStoppedError
+from lastgood.serving.backends.states import is_stopped
 from lastgood.serving.replica import notices
 from lastgood.serving.replica.heart import make_heart, read_beats
 from lastgood.serving.replica.slots import Slot
 
 _PREPARING_NICENESS: Final = 10  # while others answer for the version, or for the model
+_LOOK_SECONDS: Final = 0.1  # between two looks at one that is starting
+_STOPPED_LOOKS: Final = 3  # in a row: longer than a debugger or a container engine stops a process in passing
 _LAST_SECONDS: Final = 0.5  # between the end of a replica's connection and its own
 
 
@@ -72,11 +75,12 @@ class ConnectedReplica(ABC):
 
         Raises:
             ReplicaFailedError: It refused, died, or was not ready in time; with its sentence.
+            ReplicaStoppedError: It was stopped from outside meanwhile; found out long before the time is up.
         """
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._begin()
-                await asyncio.shield(self._readiness)
+                await self._await_readiness()
         except TimeoutError:
             await self._abort()
             raise ReplicaFailedError(
@@ -89,6 +93,15 @@ class ConnectedReplica(ABC):
         except asyncio.CancelledError:
             await self._abort()
             raise
+
+    async def _await_readiness(self) -> None:
+        looks = 0
+        while not (await asyncio.wait([self._readiness], timeout=_LOOK_SECONDS))[0]:
+            looks = looks + 1 if is_stopped(self.pid) else 0
+            if looks == _STOPPED_LOOKS:
+                await self._abort()
+                raise ReplicaStoppedError(f"The replica of {self.name} was stopped while it started (SIGSTOP), and was ended.")
+        self._readiness.result()
 
     def _converse(self, connection: socket.socket, folder: str, memory_bytes: int | None) -> None:
         """

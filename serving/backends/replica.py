@@ -20,6 +20,12 @@ class ReplicaFailedError(UnavailableError):
         self.reason = reason
 
 
+class ReplicaStoppedError(ReplicaFailedError):
+    """Somebody stopped a replica while it started; that says nothing about its version."""
+
+    code = "serving.replica-stopped"
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """What to start: which version it is, its bytes, and the program as an argument list."""
@@ -96,6 +102,7 @@ class Replica(Protocol):
 
         Raises:
             ReplicaFailedError: It refused, died, or was not ready in time; nothing of it is left.
+            ReplicaStoppedError: It was stopped from outside meanwhile; nothing of it is left.
         """
         ...
 

@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lastgood.serving.backends.states import STOPPED, read_states
+
 
 @dataclass(frozen=True, slots=True)
 class Child:
@@ -59,12 +61,16 @@ class Spare:
         self._child: Child | None = None
 
     def take(self, program: Sequence[str]) -> Child | None:
-        """Give the child away if it is of that program and alive; it is the caller's from now on."""
+        """
+        Give the child away if it is of that program and can run; it is the caller's from now on.
+
+        One that has ended, or that is stopped, is put away: whoever waits for a replica is faster with a fresh process.
+        """
         child = self._child
         if child is None or child.program != tuple(program):
             return None
         self._child = None
-        if child.popen.poll() is None:
+        if child.popen.poll() is None and not STOPPED & read_states(child.popen.pid):
             return child
         child.end()
         return None

@@ -15,7 +15,7 @@ import pytest
 
 from lastgood.replicas import ReplicaSettings
 from lastgood.serving.backends.process import ProcessBackend
-from lastgood.serving.backends.replica import Backend, Launch, Owner, ReplicaFailedError
+from lastgood.serving.backends.replica import Backend, Launch, Owner, ReplicaFailedError, ReplicaStoppedError
 from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.pool.crew import Crew
 from lastgood.serving.gateway.pool.pool import ReplicaPool
@@ -237,6 +237,104 @@ def test_the_process_in_reserve_takes_the_place_of_one_that_died(run: Run, versi
         assert 1 == len(spares())
         await backend.close()
         assert [] == spares()
+
+    run(scenario)
+
+
+def test_a_stopped_process_in_reserve_is_not_used(run: Run, versions: "Versions", tools: "Tools") -> None:
+    """The reserve is frozen and the replica killed: a fresh process serves, and the frozen one is gone."""
+
+    async def scenario() -> None:
+        backend, deaths = ProcessBackend(spare=True), list[str]()
+        pool = make_pool(versions, None, deaths, backend=backend)
+        await pool.start()
+        (serving,) = pool.pids
+        await tools.wait_until(lambda: len(spares()) == 2)
+        (spare,) = set(spares()) - {serving}
+        os.kill(spare, signal.SIGSTOP)
+        os.kill(serving, signal.SIGKILL)
+        await tools.wait_until(lambda: len(deaths) == 1 and pool.ready, seconds=8)
+        assert spare not in pool.pids
+        assert not psutil.pid_exists(spare)
+        await pool.stop()
+        await backend.close()
+
+    run(scenario)
+
+
+def test_a_replica_that_is_stopped_while_it_starts_is_replaced(
+    run: Run, versions: "Versions", place: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Long before its time to start is up, with the reason; a second one in a row is an error that names it."""
+    flag = place.folder / "once"
+    path = place.programs / "frozen.py"
+    path.write_text(f"""
+import os, signal, sys
+from pathlib import Path
+from lastgood.serving.replica.model import Model
+from lastgood.serving.replica.program import main
+flags = Path({str(flag)!r})
+if flags.exists() and flags.read_text():
+    flags.write_text(flags.read_text()[1:])
+    os.kill(os.getpid(), signal.SIGSTOP)
+sys.exit(main(Model.open))
+""")
+
+    async def scenario() -> None:
+        pool = make_pool(versions, place.command(path), [])
+        flag.write_text("x")
+        began = time.monotonic()
+        await pool.start()
+        assert time.monotonic() - began < 20  # and not the 60 s that a start may take
+        assert pool.ready
+        assert "The replica of m@1 was stopped while it started (SIGSTOP), and was ended." in caplog.text
+        await pool.stop()
+        flag.write_text("xx")
+        other = make_pool(versions, place.command(path), [])
+        with pytest.raises(ReplicaStoppedError, match="was stopped while it started"):
+            await other.start()
+        await other.stop()
+
+    run(scenario)
+
+
+def test_requests_that_wait_while_nothing_is_up_are_no_second_charge(run: Run, versions: "Versions", tools: "Tools", place: Any) -> None:
+    """The death was charged; who comes after it and waits in vain is told to try again, and who waits for a slow answer is charged."""
+    path, flag = place.programs / "late.py", place.folder / "late"
+    path.write_text(f"""
+import sys, time
+from pathlib import Path
+from lastgood.serving.replica.model import Model
+from lastgood.serving.replica.program import main
+
+class Slow(Model):
+    def run(self, feeds):
+        time.sleep(0.6 if (feeds["x"] == 5).any() else 0)
+        return super().run(feeds)
+
+while Path({str(flag)!r}).exists():
+    time.sleep(0.02)
+sys.exit(main(Slow.open))
+""")
+
+    async def scenario() -> None:
+        async with tools.open_gateway() as gateway:
+            lane = await gateway.serve(versions.linear(), program=place.command(path), limits=PoolLimits(deadline_seconds=0.5))
+            pool = gateway.pools[0]
+            flag.touch()
+            os.kill(pool.pids[0], signal.SIGKILL)
+            await tools.wait_until(lambda: len(gateway.deaths) == 1)
+            async with tools.connect(gateway.plane.port) as client, tools.connect(gateway.plane.port) as other:
+                for reply in await asyncio.gather(client.infer([1, 2, 3]), other.infer([1, 2, 3])):
+                    assert 503 == reply.status
+                    assert "1" == reply.headers["retry-after"]
+                    assert "no replica of the version was up" in reply.json["error"]
+                assert (lane.tally.requests, lane.tally.batches, lane.tally.failed) == (0, 0, 0)
+                flag.unlink()
+                await tools.wait_until(lambda: pool.ready)
+                assert (await client.infer([1, 2, 3])).data == [3, 5, 7]
+                assert 504 == (await client.infer([5, 5, 5])).status
+            assert (lane.tally.requests, lane.tally.failed) == (2, 1)
 
     run(scenario)
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from lastgood.serving.backends.replica import Backend, Launch, Owner, Replica, ReplicaFailedError
+from lastgood.serving.backends.replica import Backend, Launch, Owner, Replica, ReplicaFailedError, ReplicaStoppedError
 from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.pool.pulse import LOOK_SECONDS
 from lastgood.serving.gateway.pool.worker import Worker
@@ -144,9 +144,9 @@ class Crew:
         try:
             await replica.start(self._limits.start_seconds)
         except ReplicaFailedError as exc:
-            if not replica.adopted:
+            if not replica.adopted and not isinstance(exc, ReplicaStoppedError):
                 raise
-            # What went wrong with one that an earlier gateway left says nothing about the version.
+            # What went wrong with one that an earlier gateway left, or that somebody stopped, says nothing about the version.
             log.warning("%s", exc)
             replica = self._backend.make(launch, self._owner)
             await replica.start(self._limits.start_seconds)

@@ -8,6 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from lastgood.registry.content import Content
 from lastgood.serving.backends.replica import Replica
@@ -29,6 +30,7 @@ from lastgood.serving.replica.errors import SlotError
 from lastgood.serving.replica.slots import Array
 
 # Is shown each batch that was answered: the batch, its outputs (valid during the call), and per request whether it was answered.
+_NOT_UP: Final = "no replica of the version was up while it waited; try again"
 OnBatch = Callable[[Batch, Sequence[Array], Sequence[bool], bool], None]
 
 
@@ -61,6 +63,7 @@ class Dispatcher:
         self._sweep_due = 0.0  # monotonic time in seconds
         self._sweep_seconds = min(0.25, limits.deadline_seconds / 10)
         self._drained: asyncio.Future[None] | None = None
+        self._up_at = -math.inf  # monotonic time in seconds since when a replica is up; infinite after the last one died
 
     def want(self) -> None:
         """Be told, again and again, that requests wait while the version sleeps."""
@@ -193,10 +196,12 @@ class Dispatcher:
         self._flush()
 
     def _refuse_late(self, late: list[Pending]) -> None:
-        # That it slept is no fault of the version.
-        overslept = [pending for pending in late if pending.arrived < self.bed.left_at]
-        for pending in overslept:
-            pending.refuse("stopped", OVERSLEPT)
+        # That it slept is no fault of the version; and that none of its replicas was up was charged as their deaths.
+        for pending in late:
+            if pending.arrived < self.bed.left_at:
+                pending.refuse("stopped", OVERSLEPT)
+            elif pending.arrived < self._up_at:
+                pending.refuse("stopped", _NOT_UP)
         refuse_late([pending for pending in late if not pending.finished], self.limits.deadline_seconds)
 
     def _enforce_deadlines(self) -> None:

@@ -6,6 +6,8 @@ Promise, beside the dispatcher's: a replica's death is one event, and what it ha
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
@@ -222,6 +224,8 @@ class ReplicaPool(Dispatcher):
 
     def _greet(self) -> None:
         """Take note that a replica got ready."""
+        if self._up_at == math.inf:
+            self._up_at = time.monotonic()
         self._wake()
         self.on_change()
 
@@ -248,6 +252,7 @@ class ReplicaPool(Dispatcher):
                 if not send_to_fallback(pending):
                     stay.append(pending)
         if not self.ready:
+            self._up_at = math.inf
             stay += [pending for pending in self._batcher.remove_all() if not send_to_fallback(pending)]
         self._batcher.put_back(stay)
         if self._on_death is not None:

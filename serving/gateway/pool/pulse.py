@@ -13,10 +13,10 @@ the time counts that should have been there. Where the process cannot be seen (t
 alone decides.
 """
 
-from pathlib import Path
 from typing import Final
 
 from lastgood.serving.backends.replica import Replica
+from lastgood.serving.backends.states import STOPPED, read_states
 
 LOOK_SECONDS: Final = 0.1  # twice a beat, so that at each look there should be a new one
 
@@ -53,21 +53,9 @@ class Pulse:
             self._silent_seconds = 0.0
             return None
         self._silent_seconds += min(passed, 2 * LOOK_SECONDS)
-        states = _read_states(self._replica.pid)
-        if states and states <= {"T"}:
+        states = read_states(self._replica.pid)
+        if states and states <= STOPPED:
             return "was stopped while it held a batch, and was ended"
         if self._silent_seconds < self._hang_seconds or "R" in states:
             return None
         return f"gave no sign of life for {self._silent_seconds:.1f} s while it held a batch, and was ended"
-
-
-def _read_states(pid: int | None) -> set[str]:
-    """Give the states of a process's threads as the kernel's letters; none where it cannot be seen."""
-    states = set()
-    try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            # The name in brackets may hold anything, brackets too.
-            states.add((task / "stat").read_text("ascii", "replace").rpartition(")")[2].split()[0])
-    except (OSError, IndexError):  # it, or a thread of it, ended meanwhile: its end is told otherwise
-        return set()
-    return states

@@ -5,17 +5,16 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
-
-import structlog
+from typing import Any, Final
 
 from lastgood.errors import NotFoundError
 from lastgood.monitoring.judge.verdict import Verdict
 from lastgood.serving.gateway.rollouts.counts import RolloutCounts
 from lastgood.serving.gateway.rollouts.state import ModelState
 from lastgood.serving.gateway.route import Coin
+from lastgood.serving.gateway.troubles import Troubles
 
-log = structlog.get_logger()
+_FAILED: Final = "a task of the gateway failed"
 
 
 @dataclass(slots=True)
@@ -42,7 +41,9 @@ class Book:
         self.held: dict[str, Held] = {}
         self.vetoed: set[str] = set()  # digests that must not serve
         self.tallies: dict[tuple[str, ...], int] = defaultdict(int)  # withdrawals, alerts and pages, for the metrics
+        self.troubles = Troubles()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lasting: set[asyncio.Task[None]] = set()  # of these, what may never end by itself
         self._news = asyncio.Event()
         self.changes = 0  # how often anything changed; who has seen the last one asks for the next
 
@@ -77,20 +78,29 @@ class Book:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let work go on by itself; its failure is logged, its end is news."""
+    def spawn(self, work: Coroutine[Any, Any, None], *, lasting: bool = False) -> None:
+        """Let work go on by itself; its failure is logged, its end is news. What is ``lasting`` is not waited for at the end."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        if lasting:
+            self._lasting.add(task)
+        name = getattr(work, "__qualname__", type(work).__name__)
+        task.add_done_callback(lambda done: self._done(done, name))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[None], name: str) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (exc := task.exception()) is not None:
-            log.error("a task of the gateway failed", exc_info=exc)
+        self._lasting.discard(task)
+        if not task.cancelled():
+            if (exc := task.exception()) is not None:
+                self.troubles.report(_FAILED, exc, task=name)
+            else:
+                self.troubles.end(_FAILED, task=name)
         self.tell()
 
     async def close(self, seconds: float) -> None:
         """Give work that goes on this long to end, then cancel it."""
+        for task in self._lasting:
+            task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
         for task in self._tasks:

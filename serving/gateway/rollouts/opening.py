@@ -3,10 +3,14 @@ What comes up when a gateway starts, and in which order: what was asked most lat
 
 Whatever must serve is up before the gateway says that it is ready; with a limit (`loaded_bytes`), what does not fit lies asleep from
 the start. The journal has been applied before.
+
+What does not come up by its own fault is taken out. Where the machine is to blame (no room, no memory, no descriptor), that is no verdict
+on a version: its model is not ready, a person is told, and it is tried again until it comes up or nobody needs it.
 """
 
 import asyncio
 import contextlib
+from typing import Final
 
 import structlog
 
@@ -21,9 +25,12 @@ from lastgood.serving.gateway.rollouts.withdrawals import Reason, Withdrawals
 from lastgood.serving.gateway.sleep.footprint import estimate_bytes
 from lastgood.serving.gateway.sleep.recency import Recency
 from lastgood.serving.gateway.sleep.room import Room
+from lastgood.serving.gateway.troubles import is_machines_fault
 from lastgood.serving.rollout.table import Pin, State
 
 log = structlog.get_logger()
+_FIRST_PAUSE_SECONDS: Final = 1.0  # before what the machine had no room for is tried again; then twice as long each time
+_LONGEST_PAUSE_SECONDS: Final = 60.0
 
 
 class Opening:
@@ -86,20 +93,57 @@ class Opening:
 
     async def _bring_back(self, held: Held) -> None:
         model, split = held.state.model, held.state.split
-        bring = self._shelf.bring if model in self._up else self._shelf.lay_down
         needed = [pin for pin in (split.main, split.candidate) if pin is not None]
-        results = await asyncio.gather(*(bring(model, pin) for pin in needed), return_exceptions=True)
+        results = await asyncio.gather(*(self._bring(model, pin) for pin in needed), return_exceptions=True)
         for pin, result in zip(needed, results, strict=True):
-            if isinstance(result, LastgoodError):
-                log.error("version does not come up", model=model, version=pin.number, why=str(result))
-                held.reason = str(result)
-                reason = Reason("not-ready", ACTOR, str(result), tombstone=False)
-                if self._withdrawals.take(model, pin, reason) and held.state.live is not None:
-                    with contextlib.suppress(LastgoodError):
-                        await self._shelf.bring(model, held.state.live)
-            elif isinstance(result, BaseException):
-                raise result
+            if isinstance(result, BaseException):
+                if is_machines_fault(result):
+                    held.reason = f"{model}@{pin.number} is not up because of this machine, and is tried again: {result}"
+                    self._withdrawals.page(held, held.reason)
+                    self._book.spawn(self._insist(held, pin, held.reason), lasting=True)
+                else:
+                    await self._give_up(held, pin, result)
         self._installer.install(held, self._book.vetoed)
         if held.state.running is not None and held.state.running.state is State.STAGED:
             self._book.spawn(self._stages.stage(held, held.state.running))
+        self._book.spawn(self._stages.warm(held))
+
+    async def _bring(self, model: str, pin: Pin) -> None:
+        if model in self._up:
+            await self._shelf.bring(model, pin)
+        else:
+            await self._shelf.lay_down(model, pin)
+
+    async def _give_up(self, held: Held, pin: Pin, exc: BaseException) -> None:
+        """Take a version out that does not come up by its own fault; raise what is a bug."""
+        if not isinstance(exc, LastgoodError):
+            raise exc
+        model = held.state.model
+        log.error("version does not come up", model=model, version=pin.number, why=str(exc))
+        held.reason = str(exc)
+        reason = Reason("not-ready", ACTOR, str(exc), tombstone=False)
+        if self._withdrawals.take(model, pin, reason) and held.state.live is not None:
+            with contextlib.suppress(LastgoodError):
+                await self._shelf.bring(model, held.state.live)
+
+    async def _insist(self, held: Held, pin: Pin, said: str) -> None:
+        """Try again what the machine had no room for, until it is here or nobody needs it."""
+        model, pause = held.state.model, _FIRST_PAUSE_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            if pin.digest in self._book.vetoed or pin not in held.state.warm:
+                return
+            try:
+                await self._bring(model, pin)
+            except (LastgoodError, OSError) as exc:
+                if not is_machines_fault(exc):
+                    await self._give_up(held, pin, exc)
+                    break
+                log.warning("version is not up because of this machine", model=model, version=pin.number, why=str(exc), again_seconds=pause)
+            else:
+                held.reason = None if held.reason == said else held.reason
+                held.paged = None if held.paged == said else held.paged
+                break
+        self._installer.install(held, self._book.vetoed)
         self._book.spawn(self._stages.warm(held))

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Final
 
-import structlog
-
 from lastgood.monitoring.judge.receipt import write_receipt
 from lastgood.serving.gateway.pool.pool import ReplicaPool
 from lastgood.serving.gateway.rollouts.book import Book, Held
@@ -21,7 +19,8 @@ from lastgood.serving.gateway.route import Kind, Lane
 from lastgood.serving.rollout.course import find_progress, find_suspicion
 from lastgood.serving.rollout.table import EventKind, Pin, Rollout, State, route_of
 
-log = structlog.get_logger()
+_BLIND: Final = "the watch over a rollout failed"
+_UNSAVED: Final = "the counts of a rollout cannot be kept; they are in memory, and written when they can be"
 TICK_SECONDS: Final = 0.2
 Advance = Callable[[Rollout, EventKind, str], None]
 
@@ -98,7 +97,7 @@ class Watch:
         finally:
             for held in self._book.held.values():
                 if held.state.running is not None and held.counts is not None and held.counts.rollout == held.state.running.id:
-                    held.counts.save(self._installer.counts_path(held.state.model))
+                    self._save(held.state.model, held.counts)
 
     async def _run(self) -> None:
         while True:
@@ -110,9 +109,11 @@ class Watch:
                 if running is not None and counts is not None and counts.rollout == running.id and counts.steps:
                     try:
                         self._tick(held, running, counts, lived)
-                    except Exception:
+                    except Exception as exc:  # noqa: BLE001
                         # What goes wrong for one model must not blind the watch over the others.
-                        log.exception("the watch over a rollout failed", model=running.model)
+                        self._book.troubles.report(_BLIND, exc, model=running.model)
+                    else:
+                        self._book.troubles.end(_BLIND, model=running.model)
 
     def _tick(self, held: Held, running: Rollout, counts: RolloutCounts, lived: float) -> None:
         current = counts.steps[-1]
@@ -125,8 +126,8 @@ class Watch:
         labelled = sum(step.candidate.labelled + step.baseline.labelled for step in counts.steps)
         seen = (len(counts.steps), current.candidate.tally.requests, current.baseline.tally.requests, labelled, counts.pairs)
         if seen != self._saved.get(running.model):
-            self._saved[running.model] = seen
-            counts.save(self._installer.counts_path(running.model))
+            if self._save(running.model, counts):
+                self._saved[running.model] = seen
             self._book.tell()
         if held.state.running is not running:
             return
@@ -136,6 +137,16 @@ class Watch:
         if move.kind is EventKind.CLEARED:
             self._forgiven[running.id] = counts.verdict(running.policy.judge, has_baseline=running.baseline is not None).strongest
         self._advance(running, *move)
+
+    def _save(self, model: str, counts: RolloutCounts) -> bool:
+        path = self._installer.counts_path(model)
+        try:
+            counts.save(path)
+        except OSError as exc:
+            self._book.troubles.report(_UNSAVED, exc, model=model, path=str(path))
+            return False
+        self._book.troubles.end(_UNSAVED, model=model, path=str(path))
+        return True
 
     def _unsettled(self, running: Rollout) -> int:
         """Give how many of the baseline's batches are being computed."""
