@@ -17,6 +17,7 @@ from lastgood.serving.client import read_token
 from lastgood.serving.gateway.control import ControlPlane
 from lastgood.serving.gateway.http.listening import load_tls
 from lastgood.serving.gateway.http.server import Server
+from lastgood.serving.gateway.limits import HttpLimits
 from lastgood.serving.gateway.lock import hold
 from lastgood.serving.gateway.observation.quality import QualityCollector
 from lastgood.serving.gateway.plane import DataPlane
@@ -72,7 +73,7 @@ class Gateway:
         metrics.register(QualityCollector(self.conductor.observation, self.conductor.book))
         metrics.register(TelemetryCollector(self._telemetry))
         control = ControlPlane(self.conductor, metrics, registry_id=settings.registry_id, token=token)
-        self.control = Server(control.router, settings.host, settings.port_control)
+        self.control = Server(control.router, settings.host, settings.port_control, HttpLimits(drain_idle_seconds=0))
 
     async def start(self) -> None:
         """
