@@ -77,7 +77,7 @@ class Server:
         listener = bind_port(self.host, self.port)
         self.port = listener.getsockname()[1]
         self._tick()
-        tls = {} if self._tls is None else {"ssl": self._tls, "ssl_handshake_timeout": self.limits.head_seconds}
+        tls: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls, "ssl_handshake_timeout": self.limits.head_seconds}
         self._listeners.append((await loop.create_server(self._meet, sock=listener, backlog=BACKLOG, **tls), listener, tls))
         if self._socket_file is not None:
             try:

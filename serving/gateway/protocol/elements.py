@@ -59,7 +59,7 @@ def decode_elements(raw: memoryview, datatype: str, shape: Sequence[int], where:
         if depth > 1:
             raise BadRequestError(f"{where} is nested {depth} deep; shape [] needs one element, by itself or in a list.")
         if not depth:
-            raw, depth = memoryview(b"[%b]" % raw), 1
+            raw, depth = memoryview(b"[%b]" % bytes(raw)), 1
     if depth not in {1, max(len(shape), 1)}:
         raise BadRequestError(
             f"{where} is nested {depth} deep; expected a flat list, or lists nested {len(shape)} deep as shape {list(shape)}."
