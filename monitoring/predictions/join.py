@@ -190,9 +190,10 @@ def read_answers(outputs: Sequence[Array], rows: int) -> tuple[Array, Array]:
     for output in outputs:
         if output.dtype.kind == "f" and output.ndim == 2 and output.shape[1] > 1 and len(output) == rows:
             answers = output.argmax(axis=1).astype(np.int64)
-            best = output[np.arange(rows), answers].astype(np.float32)
-            sums = output.sum(axis=1, dtype=np.float64)
-            return answers, np.where((np.abs(sums - 1) < 1e-3) & (output.min(axis=1) >= 0), best, np.float32(np.nan)).astype(np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):  # sums of what is large or not finite, which are not one
+                sums = output.sum(axis=1, dtype=np.float64)
+            sure = (np.abs(sums - 1) < 1e-3) & (output.min(axis=1) >= 0)
+            return answers, np.where(sure, output[np.arange(rows), answers], np.nan).astype(np.float32)
     unsure = np.full(rows, np.nan, np.float32)
     for output in outputs:
         if output.dtype.kind in "iu" and output.size == rows and len(output) == rows:

@@ -16,6 +16,7 @@ from lastgood.serving.client.control import Control
 from lastgood.serving.client.errors import (
     AnswerBrokenOffError,
     BadAnswerError,
+    ClientClosedError,
     DeadlineError,
     ForeignGatewayError,
     GatewayAwayError,
@@ -35,6 +36,7 @@ __all__ = [
     "AnswerBrokenOffError",
     "AsyncPredictor",
     "BadAnswerError",
+    "ClientClosedError",
     "Control",
     "DeadlineError",
     "ForeignGatewayError",

@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Final
 
+import httpx
+
 from lastgood.errors import UsageError
+from lastgood.serving.client.errors import ClientClosedError
 from lastgood.settings import Settings
 
 CONNECTIONS: Final = 16  # at once; httpx looks through all of them for each request, so that more of them make it slower
@@ -55,3 +58,14 @@ def check_count(connections: int) -> int:
     if connections < 1:
         raise UsageError(f"A client with {connections} connections reaches nobody; expected 1 or more.")
     return connections
+
+
+def check_open(client: httpx.Client | httpx.AsyncClient) -> None:
+    """
+    Refuse to ask over connections that were closed.
+
+    Raises:
+        ClientClosedError: They were.
+    """
+    if client.is_closed:
+        raise ClientClosedError("This client is closed: its `with` block has ended. Ask inside of the block, or make another client.")

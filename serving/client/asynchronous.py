@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx
 
 from lastgood.serving.client import calls
-from lastgood.serving.client.access import CONNECTIONS, IDLE_SECONDS, check_count, make_headers
+from lastgood.serving.client.access import CONNECTIONS, IDLE_SECONDS, check_count, check_open, make_headers
 from lastgood.serving.client.answer import Answer, Array
 from lastgood.serving.client.errors import AnswerBrokenOffError
 from lastgood.serving.client.retries import ONCE, RETRIES, RetryBudget, RetryPolicy, Tries
@@ -123,6 +123,7 @@ class AsyncPredictor:
             await asyncio.sleep(wait)
 
     async def _try(self, call: calls.Call, tries: Tries) -> httpx.Response:
+        check_open(self._http)
         request = self._http.build_request(call.method, call.path, content=call.content, headers=call.headers, timeout=None)
         try:
             async with asyncio.timeout(tries.remaining()), self._slots:

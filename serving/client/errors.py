@@ -7,6 +7,8 @@ What can go wrong between a client and its gateway, and what the gateway's statu
     │   └── AnswerBrokenOffError    an answer began and did not end
     ├── ModelFailedError            the model failed on this request
     └── BadAnswerError              what came is no answer of the protocol
+    UsageError
+    └── ClientClosedError           the client was left already
     ConflictError
     └── ForeignGatewayError         another project's gateway
 """
@@ -58,6 +60,12 @@ class BadAnswerError(UnavailableError):
 
     code = "client.bad-answer"
     transient = False
+
+
+class ClientClosedError(UsageError):
+    """A client was asked after its connections were closed."""
+
+    code = "client.closed"
 
 
 class ForeignGatewayError(ConflictError):

@@ -8,7 +8,7 @@ from typing import Any, Self
 import httpx
 
 from lastgood.serving.client import calls
-from lastgood.serving.client.access import CONNECTIONS, IDLE_SECONDS, check_count, make_headers
+from lastgood.serving.client.access import CONNECTIONS, IDLE_SECONDS, check_count, check_open, make_headers
 from lastgood.serving.client.answer import Answer, Array
 from lastgood.serving.client.retries import ONCE, RETRIES, RetryBudget, RetryPolicy, Tries
 from lastgood.serving.client.timed import TimedTransport
@@ -170,6 +170,7 @@ class Predictor:
             time.sleep(wait)
 
     def _try(self, call: calls.Call, tries: Tries) -> httpx.Response:
+        check_open(self._http)
         tries.remaining()
         more = {"until": tries.until}
         return self._http.send(

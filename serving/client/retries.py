@@ -20,6 +20,7 @@ from typing import Final
 
 import httpx
 
+from lastgood.durations import tell_seconds
 from lastgood.errors import UsageError
 from lastgood.serving.client.errors import DeadlineError, GatewayAwayError
 
@@ -136,7 +137,8 @@ class Tries:
 
     def expire(self) -> DeadlineError:
         """Give the error for a deadline that is over."""
-        return DeadlineError(f"No answer within {self.until - self.began:.3g} s.{self.tell()} Give it more time, or see: lastgood status.")
+        allowed = tell_seconds(self.until - self.began)
+        return DeadlineError(f"No answer within {allowed}.{self.tell()} Give it more time, or see: lastgood status.")
 
     def give_up(self, url: str, exc: httpx.TransportError) -> GatewayAwayError:
         """Give the error for a gateway that does not answer, or not in time."""

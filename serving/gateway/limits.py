@@ -20,6 +20,7 @@ class HttpLimits:
     pipelined: int = 64  # requests answered or waiting on one connection before reading stops
     tick_requests: int = 64  # second and further requests of connections that are taken in one tick of the loop, of all together
     linger_seconds: float = 1.0  # between the last answer and the end, for a client that is still sending
+    drain_idle_seconds: float = 1.0  # when the server stops, a connection that was at work this lately may bring one more request
 
 
 @dataclass(frozen=True, slots=True)

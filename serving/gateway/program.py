@@ -13,10 +13,13 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from lastgood.errors import LastgoodError
+from lastgood.registry.registry import Registry
 from lastgood.serving.client import read_token
 from lastgood.serving.gateway.control import ControlPlane
+from lastgood.serving.gateway.doubts import list_doubts
 from lastgood.serving.gateway.http.listening import load_tls
 from lastgood.serving.gateway.http.server import Server
+from lastgood.serving.gateway.limits import HttpLimits
 from lastgood.serving.gateway.lock import hold
 from lastgood.serving.gateway.observation.quality import QualityCollector
 from lastgood.serving.gateway.plane import DataPlane
@@ -49,6 +52,7 @@ class Gateway:
         Raises:
             MissingOpenTelemetryError: Spans are to be sent, and OpenTelemetry is not installed.
         """
+        self._settings = settings
         self._telemetry = open_telemetry(settings.telemetry, settings.home)
         token = read_token(settings.token_file)
         front = settings.front
@@ -72,7 +76,7 @@ class Gateway:
         metrics.register(QualityCollector(self.conductor.observation, self.conductor.book))
         metrics.register(TelemetryCollector(self._telemetry))
         control = ControlPlane(self.conductor, metrics, registry_id=settings.registry_id, token=token)
-        self.control = Server(control.router, settings.host, settings.port_control)
+        self.control = Server(control.router, settings.host, settings.port_control, HttpLimits(drain_idle_seconds=0))
 
     async def start(self) -> None:
         """
@@ -85,6 +89,8 @@ class Gateway:
             ConfigurationError: Replicas cannot run where the settings say.
         """
         await self.conductor.open()
+        for doubt in list_doubts(self._settings, await self.conductor.record.call(Registry.models)):
+            log.warning(doubt)
         try:
             await self.plane.start()
             if self.grpc is not None:

@@ -9,10 +9,12 @@ import hashlib
 import ipaddress
 import os
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from types import NoneType
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from lastgood.addresses import is_loopback
@@ -23,7 +25,16 @@ from lastgood.replicas import ServingSettings
 from lastgood.telemetry import TelemetrySettings
 
 PROJECT_FILE = "lastgood.toml"
-Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _check_port(value: object) -> object:
+    if isinstance(value, bool):  # which would be port 1 or none
+        raise ValueError("expected a port's number, such as 8000")  # noqa: TRY004 - pydantic takes no TypeError
+    return value
+
+
+Port = Annotated[int, BeforeValidator(_check_port), Field(ge=1, le=65535)]
+PortOrNone = Annotated[int, BeforeValidator(_check_port), Field(ge=0, le=65535)]
 
 
 class ModelSettings(BaseModel):
@@ -96,7 +107,7 @@ class Settings(BaseSettings):
     token_file: Path | None = Field(default=None, description="file with the bearer token that callers must send")
     database: str | None = Field(default=None, description="SQLAlchemy URL of the catalogue; default: SQLite under home")
     port_rest: Port = 8000
-    port_grpc: int = Field(default=8001, ge=0, le=65535, description="0: predictions over REST only")
+    port_grpc: PortOrNone = Field(default=8001, description="0: predictions over REST only")
     port_control: Port = 8002
     port_prefect: Port = 4200
     port_prometheus: Port = 19090
@@ -142,7 +153,7 @@ class Settings(BaseSettings):
         try:
             return OnCall.model_validate(self.oncall).resolved(self.project)
         except ValidationError as exc:
-            raise ConfigurationError(_explain(exc, self.project / PROJECT_FILE, table="oncall")) from exc
+            raise ConfigurationError(_explain(exc, self.project / PROJECT_FILE, OnCall, "oncall")) from exc
 
     @property
     def registry_id(self) -> str:
@@ -211,11 +222,22 @@ def load_settings(start: Path | None = None) -> Settings:
         raise ConfigurationError(_explain(exc, path)) from exc
     except SettingsError as exc:
         raise ConfigurationError(f"{exc}: a variable LASTGOOD_… that stands for a table must hold JSON.") from exc
+    _check_ports(settings)
     # Environment variables are relative to where the command runs, the file's values to the file.
     base = Path.cwd() if "LASTGOOD_HOME" in os.environ else project
     if settings.token_file is None and not is_loopback(settings.host):
         raise ConfigurationError(f"host = {settings.host!r} can be reached from other machines: set token_file too, or use 127.0.0.1.")
     return settings.model_copy(update={"home": (base / settings.home).resolve(), "front": settings.front.resolved(project)})
+
+
+def _check_ports(settings: Settings) -> None:
+    """Refuse a port that two parts of the installation would listen on."""
+    names: dict[int, str] = {}
+    for name in Settings.model_fields:
+        port = getattr(settings, name) if name.startswith("port_") else 0
+        if port and port in names:
+            raise ConfigurationError(f"{names[port]} and {name} are both {port}; expected a port for each. Change one of them.")
+        names[port] = name
 
 
 def _check_names(values: dict[str, Any]) -> None:
@@ -229,16 +251,33 @@ def _check_names(values: dict[str, Any]) -> None:
         raise ConfigurationError(f"{', '.join(unknown)} is no setting; expected some of: {', '.join(sorted(known))}.")
 
 
-def _explain(exc: ValidationError, path: Path, *, table: str = "") -> str:
-    lines = []
+def _explain(exc: ValidationError, path: Path, root: type[BaseModel] = Settings, *table: str) -> str:
+    """Say what is wrong with each value; where names are not known, which ones their tables have."""
+    lines, tables = [], {}
     for problem in exc.errors():
-        where = ".".join(map(str, [*filter(None, [table]), *problem["loc"]]))
+        where = ".".join(map(str, [*table, *problem["loc"]]))
         # What stands in the wrong place, or anywhere under oncall, may be a secret.
         value = "" if where.startswith("oncall") or isinstance(problem.get("input"), dict) else f" = {problem.get('input')!r:.80}"
-        lines.append(f"{where}{value}: {problem['msg']}")
-    known = OnCall.model_fields if table else Settings.model_fields
-    names = ", ".join(sorted(set(known) - {"project"}))
-    return f"Settings from {path.name} and LASTGOOD_… variables are not valid: {'; '.join(lines)}. Known settings: {names}."
+        lines.append(f"{where}{value}: {problem['msg'].removeprefix('Value error, ')}")
+        if problem["type"] == "extra_forbidden":
+            place = problem["loc"][:-1]
+            tables[".".join(map(str, [*table, *place]))] = _list_names(root, place)
+    known = [f" Known settings{f' of [{name}]' if name else ''}: {', '.join(names)}." for name, names in tables.items() if names]
+    return f"Settings from {path.name} and LASTGOOD_… variables are not valid: {'; '.join(lines)}.{''.join(known)}"
+
+
+def _list_names(root: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """Give the names that a table may hold, none if it cannot be told what kind of table stands there."""
+    kind: Any = root
+    for part in place:
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+            kind = kind.model_fields[str(part)].annotation
+        elif get_args(kind):
+            kind = get_args(kind)[-1]  # of a table of tables
+        if NoneType in get_args(kind):
+            kind = get_args(kind)[0]
+    fields = kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
+    return sorted({field.alias or name for name, field in fields.items()} - {"project"})
 
 
 __all__ = [

@@ -3,11 +3,17 @@
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lastgood.addresses import is_loopback
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _check_access_log(value: object) -> object:
+    if value == "off" or (type(value) in {int, float} and 0 <= value <= 1):  # type: ignore[operator]
+        return value
+    raise ValueError('expected "off" or a share from 0 to 1')
 
 
 class TelemetrySettings(BaseModel):
@@ -15,7 +21,9 @@ class TelemetrySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    access_log: Literal["off"] | Share = Field(default="off", description="share of the answers that are logged, errors always; 'off'")
+    access_log: Annotated[Literal["off"] | Share, BeforeValidator(_check_access_log)] = Field(
+        default="off", description="share of the answers that are logged, errors always; 'off'"
+    )
     access_log_bytes: int = Field(default=64 << 20, ge=1 << 16, description="that the access log and the one before may take together")
     otlp_endpoint: str | None = Field(
         default=None, description="collector for spans, OTLP over HTTP; without a path, v1/traces is meant; needs the extra otel"

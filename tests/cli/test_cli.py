@@ -52,6 +52,8 @@ def test_every_command_has_help_and_stands_in_the_readme(name: str, capsys: pyte
     [
         (("frobnicate",), 2, "frobnicate"),
         (("show",), 2, "REF"),
+        (("down", "gatewy"), 2, "gatewy is no part of the stack; expected some of: gateway"),
+        (("down", "gateway"), 0, "nothing was running"),
         (("show", "Digits@1"), 2, "cannot name a model"),
         (("show", "digits@7"), 4, "digits"),
         (("trigger", "prefect", "digits", "--wait-seconds", "0"), 2, "above 0"),

@@ -1,6 +1,7 @@
 """Answers, shadows and labels: every order gives the same counts."""
 
 import itertools
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -122,6 +123,10 @@ def test_answers_are_read_from_probabilities_scores_labels_or_not_at_all() -> No
     assert [1, 0] == answers.tolist()
     assert np.allclose([0.8, 0.9], confidence)
     answers, confidence = read_answers([probabilities * 3 - 2], 2)
+    assert [1, 0] == answers.tolist()
+    assert np.isnan(confidence).all()
+    with warnings.catch_warnings(action="error"):  # scores too large for float32 are no probabilities
+        answers, confidence = read_answers([np.array([[1e308, 1.7e308], [np.inf, -np.inf]])], 2)
     assert [1, 0] == answers.tolist()
     assert np.isnan(confidence).all()
     assert [5, 7] == read_answers([np.array([[5], [7]])], 2)[0].tolist()

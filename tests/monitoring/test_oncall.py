@@ -41,7 +41,7 @@ def test_paths_of_secrets_start_at_the_project(project: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (EMAIL.replace("a@example.org", "nobody"), "oncall.email.to.0: Value error, expected one address"),
+        (EMAIL.replace("a@example.org", "nobody"), "oncall.email.to.0: expected one address"),
         (EMAIL.replace(":587", ""), "expected HOST:PORT"),
         (f'{EMAIL}username = "u"\n', "username and password_file belong together"),
         (f'{EMAIL}severities = ["urgent"]\n', "oncall.email.severities.0"),
@@ -154,5 +154,5 @@ def test_a_typing_error_about_who_is_told_keeps_nobody_from_anything_else(projec
     settings = load(project, "[oncall]\nwait_second = 3\n")
     assert "gateway" in {service.name for service in build_services(settings)[0]}
     assert not (settings.home / "signals").exists()
-    with pytest.raises(ConfigurationError, match=r"oncall\.wait_second.*Known settings: .*wait_seconds"):
+    with pytest.raises(ConfigurationError, match=r"oncall\.wait_second.*Known settings of \[oncall\]: .*wait_seconds"):
         start(settings)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lastgood.errors import NotFoundError, UsageError
 from lastgood.registry.content import Content, FileEntry
-from lastgood.serving.client import Answer, AsyncPredictor, BadAnswerError, ModelFailedError, Predictor
+from lastgood.serving.client import Answer, AsyncPredictor, BadAnswerError, ClientClosedError, ModelFailedError, Predictor
 from lastgood.serving.client.calls import names_binary
 from lastgood.serving.client.tensors import HEAD_BYTES, decode_answer, encode_request
 from lastgood.serving.gateway.http.listening import load_tls
@@ -195,6 +195,23 @@ def test_versions_and_roles_of_a_rollout_are_told(run: Run, versions: "Versions"
                     await predictor.predict("m", {"x": x}, version=9)
                 with pytest.raises(NotFoundError, match="'a/b"):
                     await predictor.metadata("a/b")
+
+    run(scenario)
+
+
+def test_a_client_that_was_left_says_so(run: Run, tmp_path: Path) -> None:
+    """In a sentence, as an error of the client's own, and nothing is tried again."""
+    with Predictor(make_settings(tmp_path, 9)) as predictor:
+        pass
+    with pytest.raises(ClientClosedError, match="This client is closed: its `with` block has ended"):
+        predictor.predict("m", {"x": np.zeros((1, 3), np.float32)})
+
+    async def scenario() -> None:
+        async with AsyncPredictor(make_settings(tmp_path, 9)) as asker:
+            pass
+        for asking in (asker.metadata("m"), asker.predict("m", {}), asker.feed_back("m", {})):
+            with pytest.raises(ClientClosedError, match="This client is closed"):
+                await asking
 
     run(scenario)
 

@@ -259,6 +259,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no elements": ({"inputs": [X]}, "fp32_contents has 0 elements; shape [1, 3] needs 3"),
     "too many": ({"inputs": [{**TYPED, "shape": [1 << 62, 3]}]}, "has 3 elements"),
     "another field": ({"inputs": [{**X, "contents": {"int_contents": [1, 2, 3]}}]}, "those of FP32 stand in fp32_contents"),
+    "an id with a control character": ({"inputs": [TYPED], "id": "a\x1b"}, "id has the control character '\\x1b' at position 1"),
     "twice": ({"inputs": [TYPED, TYPED]}, "inputs[1].name is 'x', which was given before"),
     "no such output": ({"inputs": [TYPED], "outputs": [{"name": "q"}]}, "outputs[0].name is 'q'"),
     "an output twice": ({"inputs": [TYPED], "outputs": [{"name": "y"}, {"name": "y"}]}, "each output once"),

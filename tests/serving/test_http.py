@@ -226,6 +226,88 @@ def test_stopping_finishes_what_came_in(run: Run, tools: "Tools") -> None:
     run(scenario)
 
 
+async def ask_until_told(port: int, started: asyncio.Event) -> int:
+    """Send one request after the other on one connection until an answer says that it is the last; give how many were answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answered = 0
+    try:
+        while True:
+            writer.write(GET % b"now")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert await reader.readexactly(len(b"/now|")) == b"/now|"
+            answered += 1
+            started.set()
+            if b"connection: close" in head:
+                assert await reader.read() == b""
+                return answered
+    finally:
+        writer.close()
+
+
+def test_stopping_loses_no_request_of_busy_connections(run: Run) -> None:
+    """Clients that ask without a pause have every request answered, and are told which one was the last."""
+
+    async def scenario() -> None:
+        for _ in range(5):
+            server = Server(echo)
+            await server.start()
+            started = [asyncio.Event() for _ in range(16)]
+            clients = [asyncio.create_task(ask_until_told(server.port, event)) for event in started]
+            await asyncio.gather(*(event.wait() for event in started))
+            await server.stop(10)
+            assert all(await asyncio.gather(*clients))
+
+    run(scenario)
+
+
+def test_stopping_closes_at_once_what_was_idle_for_long(run: Run, tools: "Tools") -> None:
+    """Only who asked lately may ask once more; who does not is let go when that time is over."""
+
+    async def scenario() -> None:
+        limits = HttpLimits(drain_idle_seconds=0.4)
+        server = Server(echo, limits=limits)
+        await server.start()
+        loop = asyncio.get_running_loop()
+        async with tools.connect(server.port) as idle, tools.connect(server.port) as busy, tools.connect(server.port) as quiet:
+            await idle.get("/now")
+            (old,) = (own for own in server.connections if own._written)
+            old._idle_since -= 2 * limits.drain_idle_seconds  # as if it had been longer ago
+            await busy.get("/now")
+            await quiet.get("/now")
+            began = loop.time()
+            stopping = asyncio.create_task(server.stop(10))
+            assert await idle.read_to_end() == b""
+            assert loop.time() - began < limits.drain_idle_seconds
+            last = await busy.get("/now")
+            assert (200, "close") == (last.status, last.headers["connection"])
+            assert await quiet.read_to_end() == b""
+            assert loop.time() - began >= limits.drain_idle_seconds
+        await stopping
+
+    run(scenario)
+
+
+def test_stopping_answers_who_stands_in_line(run: Run) -> None:
+    """A connection that the system took, and the server not yet, is answered too."""
+
+    async def scenario() -> None:
+        server = Server(echo)
+        await server.start()
+        with socket.create_connection(("127.0.0.1", server.port)) as client:  # the loop does not run meanwhile
+            client.sendall(GET % b"now")
+            client.setblocking(False)
+            stopping = asyncio.create_task(server.stop(10))
+            answer = b""
+            while part := await asyncio.get_running_loop().sock_recv(client, 1000):
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"/now|")
+        await stopping
+
+    run(scenario)
+
+
 def test_stopping_cuts_off_after_the_grace(run: Run, tools: "Tools") -> None:
     """A request that never ends does not hold the server."""
 

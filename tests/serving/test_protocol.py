@@ -61,6 +61,31 @@ def test_every_datatype_comes_through_exactly(datatype: str, nested: bool, data:
     np.testing.assert_array_equal(array, again.inputs[0], strict=True)
 
 
+@pytest.mark.parametrize(("datatype", "element"), [("FP32", 3), ("INT64", -3), ("BOOL", True), ("BYTES", "three")])
+def test_a_scalar_may_come_without_its_list(datatype: str, element: object) -> None:
+    """Where the shape is empty, an element means the same by itself and in a list of one."""
+    codec = make_codec(TensorSpec("x", datatype, ()), joins=False)
+    for data in (element, [element]):
+        (array,) = codec.decode(make_body({"name": "x", "datatype": datatype, "shape": [], "data": data})).inputs
+        assert ((), element) == (array.shape, array.item())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [([[3]], "nested 2 deep; shape .* needs one element"), ([], "has 0 elements"), (None, "got null"), ("3", "Expected float, got str")],
+)
+def test_a_scalar_is_one_element(data: object, message: str) -> None:
+    """None, two, deeper or other ones are refused."""
+    with pytest.raises(BadRequestError, match=message):
+        make_codec(TensorSpec("x", "FP32", ()), joins=False).decode(make_body({"name": "x", "datatype": "FP32", "shape": [], "data": data}))
+
+
+def test_an_id_may_have_any_letters() -> None:
+    """Only control characters are refused: not spaces of other scripts, nor marks."""
+    name = "größe \u2028\u200d 🙂"
+    assert name == make_codec(TensorSpec("x", "FP32", (1, 2))).decode(make_body(X, id=name)).id
+
+
 X = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
 WRONG: list[tuple[bytes, str]] = [
     (b"", "body is empty"),
@@ -76,6 +101,8 @@ WRONG: list[tuple[bytes, str]] = [
     (b"\xff\xfe", "not JSON"),
     (make_body(X, id=7), "id: Expected str"),
     (make_body(X, id="x" * 300), "id has 300 characters"),
+    (make_body(X, id="a\nb"), r"id has the control character '\\n' at position 1"),
+    (make_body(X, id="\x9b2J"), r"id has the control character '\\x9b' at position 0"),
     (make_body(), "inputs lacks 'x'"),
     (make_body({**X, "name": "z"}), r"inputs\[0\]\.name is 'z'"),
     (make_body(X, X), r"inputs\[1\]\.name is 'x', which was given before"),

@@ -54,8 +54,6 @@ class Connection(asyncio.Protocol):
         """Remember the transport."""
         self._transport = cast("asyncio.Transport", transport)
         self._server.connections.add(self)
-        if self._server.draining:  # it was accepted, or shook hands, while the server was told to stop
-            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the requests that are not answered that nobody waits for them."""
@@ -157,7 +155,7 @@ class Connection(asyncio.Protocol):
         """See to it that something can come: the client may wait for a word, have closed its side, or be the one to go."""
         if self._eof and self._reader.pending:
             raise Refusal(400, "The connection was closed in the middle of a request.")
-        if self._is_over():
+        if self._is_over() and (self._eof or self._exchanges):  # else `drain` says how long a next request may come
             self._deaf = True
             if not self._exchanges:
                 self._close()
@@ -280,12 +278,14 @@ class Connection(asyncio.Protocol):
         elif now - self._mark[1] > self._limits.answer_seconds:
             self.abort()
 
-    def drain(self) -> None:
-        """Finish what came in, then close."""
-        if self._is_over() and not self._deaf:
+    def drain(self, now: float) -> None:
+        """Finish what came in, then close; whoever was busy a moment ago may have sent its next request, which is its last."""
+        if self._deaf or not self._is_over():
+            return
+        if self._exchanges:
             self._deaf = True
-            if not self._exchanges and self._transport is not None:
-                self._transport.close()  # at once: an idle client may not look for long
+        elif now - self._idle_since >= self._limits.drain_idle_seconds:
+            self._close()
 
     def abort(self) -> None:
         """Close at once."""

@@ -54,6 +54,21 @@ def bind_port(host: str, port: int) -> socket.socket:
     return listener
 
 
+def accept_waiting(listener: socket.socket) -> list[socket.socket]:
+    """Accept the connections that stand in a listener's line: closing it would reset them."""
+    listener.setblocking(False)
+    accepted: list[socket.socket] = []
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except ConnectionAbortedError:  # it went while it stood in line
+            continue
+        except OSError:  # none is left, or there is no descriptor for another
+            return accepted
+        connection.setblocking(False)
+        accepted.append(connection)
+
+
 def check_port(host: str, port: int) -> None:
     """
     Look whether a port can be listened on now, for a server that opens its own.

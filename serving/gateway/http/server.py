@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import socket
 import ssl
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 from lastgood.errors import LastgoodError
 from lastgood.serving.gateway.http.connection import Connection
-from lastgood.serving.gateway.http.listening import BACKLOG, bind_port, bind_socket_file, remove_socket_file
+from lastgood.serving.gateway.http.listening import BACKLOG, accept_waiting, bind_port, bind_socket_file, remove_socket_file
 from lastgood.serving.gateway.http.messages import Handler, Request, Respond, Response, error_response, json_response
 from lastgood.serving.gateway.http.reading import Heads
 from lastgood.serving.gateway.http.turns import Turns
@@ -58,7 +60,7 @@ class Server:
         self._tls = tls
         self._socket_file = socket_file
         self._socket_inode = 0
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[tuple[asyncio.Server, socket.socket, dict[str, Any]]] = []  # and how to speak with whom it accepts
         self._ticks: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
 
@@ -75,34 +77,44 @@ class Server:
         listener = bind_port(self.host, self.port)
         self.port = listener.getsockname()[1]
         self._tick()
-        patience = None if self._tls is None else self.limits.head_seconds
-        self._listeners.append(
-            await loop.create_server(self._meet, sock=listener, backlog=BACKLOG, ssl=self._tls, ssl_handshake_timeout=patience)
-        )
+        tls: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls, "ssl_handshake_timeout": self.limits.head_seconds}
+        self._listeners.append((await loop.create_server(self._meet, sock=listener, backlog=BACKLOG, **tls), listener, tls))
         if self._socket_file is not None:
             try:
                 own, self._socket_inode = bind_socket_file(self._socket_file)
             except LastgoodError:
                 await self.stop(0)
                 raise
-            self._listeners.append(await loop.create_unix_server(self._meet, sock=own, backlog=BACKLOG))
+            self._listeners.append((await loop.create_unix_server(self._meet, sock=own, backlog=BACKLOG), own, {}))
 
     def _meet(self) -> Connection:
         return Connection(self)
 
     async def stop(self, grace_seconds: float = 30.0) -> None:
-        """Take no more connections, finish the requests that came in, close; cut off what is left after the grace."""
+        """
+        Take no more connections, finish the requests that came in, close; cut off what is left after the grace.
+
+        A connection that was at work within the limits' ``drain_idle_seconds`` stays open so long for one more request: it may
+        be on its way.
+        """
         if not self._listeners:
             return
+        loop = asyncio.get_running_loop()
         self.draining = True
         if self._socket_file is not None:
             remove_socket_file(self._socket_file, self._socket_inode)
-        for listener in self._listeners:
+        late = []
+        for listener, own, tls in self._listeners:
+            late += [loop.create_task(self._admit(accepted, tls)) for accepted in accept_waiting(own)]
             listener.close()
-        for connection in list(self.connections):
-            connection.drain()
+        self._drain()
+        timer = loop.call_later(self.limits.drain_idle_seconds, self._drain)
+        if late:
+            await asyncio.wait(late, timeout=min(self.limits.drain_idle_seconds, grace_seconds))
+            for task in late:
+                task.cancel()  # who has not shaken hands by now
         if self.connections:
-            self._empty = asyncio.get_running_loop().create_future()
+            self._empty = loop.create_future()
             try:
                 async with asyncio.timeout(grace_seconds):
                     await asyncio.shield(self._empty)
@@ -111,11 +123,27 @@ class Server:
                 for connection in list(self.connections):
                     connection.abort()
                 await self._empty
-        for listener in self._listeners:
+        timer.cancel()
+        for listener, _, _ in self._listeners:
             await listener.wait_closed()
         self._listeners.clear()
         if self._ticks is not None:
             self._ticks.cancel()
+
+    async def _admit(self, accepted: socket.socket, tls: dict[str, Any]) -> None:
+        """Serve a connection that stood in a listener's line when that was closed."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._meet, accepted, **tls)
+        except OSError as exc:  # TLS errors are of its kind
+            log.debug("A client went, or did not shake hands, while the port was closed: %s", exc)
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
+
+    def _drain(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.connections):
+            connection.drain(now)
 
     def forget(self, connection: Connection) -> None:
         """Take note that a connection is gone."""

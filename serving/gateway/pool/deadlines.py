@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
+from lastgood.durations import tell_seconds
 from lastgood.serving.gateway.charges import Incident, find_lanes
 from lastgood.serving.gateway.pool.pending import Pending
 from lastgood.serving.gateway.pool.worker import Worker
@@ -48,7 +49,7 @@ def end_late(workers: Iterable[Worker], now: float, seconds: float) -> None:
                     pending.refuse("timeout", _explain(pending, seconds))
         oldest = next(iter(worker.in_flight.values()), None)
         if oldest is not None and worker.began_at(oldest) + seconds <= now:
-            worker.replica.kill(f"computed one batch for over {seconds:g} s and was ended")
+            worker.replica.kill(f"computed one batch for over {tell_seconds(seconds)} and was ended")
 
 
 def postpone(waiting: Iterable[Pending], workers: Iterable[Worker], seconds: float) -> None:
@@ -65,4 +66,4 @@ def postpone(waiting: Iterable[Pending], workers: Iterable[Worker], seconds: flo
 
 def _explain(pending: Pending, seconds: float) -> str:
     allowed = pending.deadline - pending.arrived if pending.hurried else seconds
-    return f"no answer within {allowed:.3g} s" + (", the time-out of the request" if pending.hurried else "")
+    return f"no answer within {tell_seconds(allowed)}" + (", the time-out of the request" if pending.hurried else "")

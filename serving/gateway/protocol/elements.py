@@ -45,7 +45,7 @@ def decode_elements(raw: memoryview, datatype: str, shape: Sequence[int], where:
     Decode the elements of a tensor.
 
     Args:
-        raw: JSON, a flat list in row-major order or lists nested as the shape says.
+        raw: JSON, a flat list in row-major order or lists nested as the shape says; for a scalar, also its element alone.
         datatype: Of the Open Inference Protocol.
         shape: Positive sizes.
         where: What an error is to call the field, such as ``inputs[0].data``.
@@ -55,6 +55,11 @@ def decode_elements(raw: memoryview, datatype: str, shape: Sequence[int], where:
     """
     element = _ELEMENTS.get(datatype, int)
     depth = _count_depth(raw)
+    if not shape:
+        if depth > 1:
+            raise BadRequestError(f"{where} is nested {depth} deep; shape [] needs one element, by itself or in a list.")
+        if not depth:
+            raw, depth = memoryview(b"[%b]" % bytes(raw)), 1
     if depth not in {1, max(len(shape), 1)}:
         raise BadRequestError(
             f"{where} is nested {depth} deep; expected a flat list, or lists nested {len(shape)} deep as shape {list(shape)}."

@@ -1,6 +1,7 @@
 """What a version takes and gives, whatever protocol a request comes by: names, datatypes, shapes, and what may be joined."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from lastgood.tensors import DATATYPES, TensorSpec
 
 ID_LIMIT: Final = 256
 _LARGEST: Final = 1 << 40  # elements; numpy refuses shapes of some more, also where one size is 0
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _STATEFUL = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 
 
@@ -145,13 +147,15 @@ class Signature:
 
 def check_id(request_id: str) -> None:
     """
-    Refuse an id that is too long to be kept.
+    Refuse an id that is too long to be kept, or would break the lines of a log or of a terminal.
 
     Raises:
         BadRequestError: It is.
     """
     if len(request_id) > ID_LIMIT:
         raise BadRequestError(f"id has {len(request_id)} characters; {ID_LIMIT} are allowed.")
+    if not request_id.isprintable() and (found := _CONTROL.search(request_id)):
+        raise BadRequestError(f"id has the control character {found[0]!r} at position {found.start()}; expected none.")
 
 
 def read_timeout(parameters: Mapping[str, Any]) -> float:
