@@ -134,6 +134,23 @@ def swap_under_load(run: Run, versions: "Versions", tools: "Tools", *, swaps: in
     run(scenario)
 
 
+def test_a_plane_that_drains_is_not_ready(run: Run, versions: "Versions", tools: "Tools") -> None:
+    """A balancer that asks over its kept connection is told so, and that the connection ends."""
+
+    async def scenario() -> None:
+        async with tools.open_gateway() as gateway:
+            await gateway.serve(versions.linear())
+            async with tools.connect(gateway.plane.port) as asking:
+                assert 200 == (await asking.get("/v2/health/ready")).status
+                draining = asyncio.create_task(gateway.plane.drain())
+                await tools.wait_until(lambda: gateway.plane._server.draining)
+                last = await asking.get("/v2/health/ready")
+                assert (503, "close") == (last.status, last.headers["connection"])
+                await draining
+
+    run(scenario)
+
+
 ELEMENTS: dict[str, list[Any]] = {
     "BOOL": [True, False, True],
     "UINT8": [0, 255, 7],
