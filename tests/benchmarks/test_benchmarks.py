@@ -158,7 +158,7 @@ def test_labels_in_shadow_withdraw_what_lost_accuracy() -> None:
 
 @pytest.mark.system
 def test_clients_that_ask_again_at_once_do_not_keep_the_gateway_from_answering() -> None:
-    """Three times as many as find room: most of the peak is still answered in time; on a quiet machine 80 % within the deadline of 0.5 s."""
+    """Three times as many as find room: most of the peak is still answered in time; on a quiet machine 80 % within 0.5 s."""
     if shutil.which("wrk") is None:
         pytest.skip("wrk is not installed (Debian: apt-get install wrk)")
     for own in run("overload.py", "--seconds", "3", "--rounds", "2", "--cases", "gateway,replica"):
