@@ -15,7 +15,7 @@ from typing import Final
 
 SHORTEST_SECONDS: Final = 0.1
 LONGEST_SECONDS: Final = 1.0
-PER_SECOND: Final = 2000  # refusals that are given, as long as no wait becomes longer than that
+PER_SECOND: Final = 1000  # refusals that are given, as long as no wait becomes longer than that
 MOST_HELD: Final = 16_384  # beyond, the oldest go at once
 
 
