@@ -54,6 +54,10 @@ class PoolLimits:
     respawn_limit_seconds: float = 5.0
     settled_seconds: float = 2.0  # a replica that lived this long starts the row anew
 
+    def weigh(self, rows: int) -> int:
+        """Give a request's or batch's rows as they are counted: at most one batch's, for many rows at once take less than one by one."""
+        return min(rows, self.batch_rows)
+
     @classmethod
     def of(cls, settings: ReplicaSettings) -> Self:
         """Give the limits that a model's settings ask for."""

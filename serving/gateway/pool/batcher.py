@@ -74,13 +74,9 @@ class Batcher:
         self.rows = self.nbytes = 0
         self._count(kept, 1)
 
-    def _weigh(self, pending: Pending) -> int:
-        """Give a request's rows as they are counted: at most one batch's, for a large request takes less than as many small ones."""
-        return min(pending.rows, self._limits.batch_rows)
-
     def _count(self, pendings: Iterable[Pending], sign: int) -> None:
         for pending in pendings:
-            self.rows += sign * self._weigh(pending)
+            self.rows += sign * self._limits.weigh(pending.rows)
             self.nbytes += sign * pending.nbytes
 
     def _drop(self) -> Pending:
@@ -113,7 +109,9 @@ class Batcher:
             idle: Whether it has nothing else to do: then the oldest request is tried in any case that is not past, for a version that
                 was slow once might be fast by now, and nobody would ever know.
         """
-        while (first := self.peek()) is not None and first.deadline < begins + (0 if idle else self._weigh(first)) * row_seconds:
+        while (first := self.peek()) is not None and first.deadline < begins + (
+            0 if idle else self._limits.weigh(first.rows)
+        ) * row_seconds:
             self._late.append(self._drop())
         if first is None:
             return None
@@ -133,7 +131,7 @@ class Batcher:
             pending = queue.popleft()
             if pending.finished:
                 self._count((pending,), -1)
-            elif pending.deadline < begins + self._weigh(pending) * row_seconds:
+            elif pending.deadline < begins + self._limits.weigh(pending.rows) * row_seconds:
                 self._count((pending,), -1)
                 self._late.append(pending)
             elif (

@@ -73,8 +73,7 @@ class Crew:
     @property
     def rows(self) -> int:
         """Rows that are being computed, or are the next to be, as the queue counts them."""
-        most = self._limits.batch_rows
-        return sum(min(batch.rows, most) for worker in self._workers for batch in worker.in_flight.values())
+        return sum(self._limits.weigh(batch.rows) for worker in self._workers for batch in worker.in_flight.values())
 
     @property
     def busy(self) -> bool:

@@ -29,8 +29,8 @@ from lastgood.serving.gateway.sleep.bed import OVERSLEPT, Bed
 from lastgood.serving.replica.errors import SlotError
 from lastgood.serving.replica.slots import Array
 
-# Is shown each batch that was answered: the batch, its outputs (valid during the call), and per request whether it was answered.
 _NOT_UP: Final = "no replica of the version was up while it waited; try again"
+# Is shown each batch that was answered: the batch, its outputs (valid during the call), and per request whether it was answered.
 OnBatch = Callable[[Batch, Sequence[Array], Sequence[bool], bool], None]
 
 
@@ -166,9 +166,9 @@ class Dispatcher:
             replica.kill(f"gave an unreadable answer ({exc})")
             return
         worker.finish(number)
-        now = time.monotonic()
+        now = worker.answered_at
         batch.run.answered, batch.run.seconds = now, seconds
-        self._pace.note(now, min(batch.rows, self.limits.batch_rows), seconds, busy=len(self._batcher) > 0)
+        self._pace.note(now, self.limits.weigh(batch.rows), seconds, busy=len(self._batcher) > 0)
         self.meter.role(batch.pendings[0].runs_on.role).compute_seconds.observe(seconds)
         self.meter.keep_seconds_per_row(seconds / batch.rows)
         broken = self._check.find_broken(arrays, batch.rows if self.joins else None)

@@ -11,11 +11,11 @@ from lastgood.serving.gateway.pool.pulse import Pulse
 class Worker:
     """A ready replica, its free slots, and the batches in flight by number."""
 
-    __slots__ = ("_free", "_most_rows", "_next", "answered_at", "in_flight", "pulse", "replica")
+    __slots__ = ("_free", "_next", "_weigh", "answered_at", "in_flight", "pulse", "replica")
 
     def __init__(self, replica: Replica, limits: PoolLimits) -> None:
         """Take over a replica that is ready."""
-        self._most_rows = limits.batch_rows
+        self._weigh = limits.weigh
         self.replica = replica
         self.pulse = Pulse(replica, limits.hang_seconds)
         self.in_flight: dict[int, Batch] = {}
@@ -28,7 +28,7 @@ class Worker:
         batches = self.in_flight.values()
         if not batches:
             return 0.0
-        rest = sum([min(batch.rows, self._most_rows) for batch in batches]) * row_seconds
+        rest = sum([self._weigh(batch.rows) for batch in batches]) * row_seconds
         return max(0.0, rest - (now - self.began_at(next(iter(batches)))))
 
     def began_at(self, oldest: Batch) -> float:
