@@ -1,7 +1,6 @@
 """Asks a gateway's data plane for answers, from an event loop."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -11,13 +10,14 @@ import httpx
 from lastgood.serving.client import calls
 from lastgood.serving.client.access import CONNECTIONS, IDLE_SECONDS, check_count, check_open, make_headers
 from lastgood.serving.client.answer import Answer, Array
+from lastgood.serving.client.asking import Asking
 from lastgood.serving.client.errors import AnswerBrokenOffError
-from lastgood.serving.client.retries import ONCE, RETRIES, RetryBudget, RetryPolicy, Tries
+from lastgood.serving.client.retries import ONCE, RETRIES, RetryPolicy, Tries
 from lastgood.serving.trust import trust
 from lastgood.settings import Settings
 
 
-class AsyncPredictor:
+class AsyncPredictor(Asking):
     """Asks for answers as `Predictor` does, with the same words; belongs to one event loop, and many requests may be under way at once."""
 
     def __init__(
@@ -30,10 +30,7 @@ class AsyncPredictor:
         connections: int = CONNECTIONS,
     ) -> None:
         """Remember what `Predictor` does; nothing is sent yet."""
-        self._url = settings.rest_url
-        self._seconds = calls.check_seconds(seconds)
-        self._policy, self._budget = retries, RetryBudget(retries)
-        self._binary: bool | None = None
+        super().__init__(settings, seconds, retries)
         self._http = httpx.AsyncClient(
             base_url=self._url,
             headers=make_headers(settings, traffic),
@@ -97,10 +94,6 @@ class AsyncPredictor:
         """Say what earlier answers should have been; give how many labels were taken."""
         tries = self._begin(None, ONCE)
         return int(calls.read_object(await self._talk(calls.feed_back(model, labels), tries), tries)["accepted"])
-
-    def _begin(self, seconds: float | None, policy: RetryPolicy | None = None) -> Tries:
-        allowed = self._seconds if seconds is None else calls.check_seconds(seconds)
-        return Tries(policy or self._policy, self._budget, time.monotonic() + allowed)
 
     async def _takes_binary(self, until: float) -> bool:
         if self._binary is None:

@@ -10,13 +10,14 @@ import httpx
 from lastgood.serving.client import calls
 from lastgood.serving.client.access import CONNECTIONS, IDLE_SECONDS, check_count, check_open, make_headers
 from lastgood.serving.client.answer import Answer, Array
-from lastgood.serving.client.retries import ONCE, RETRIES, RetryBudget, RetryPolicy, Tries
+from lastgood.serving.client.asking import Asking
+from lastgood.serving.client.retries import ONCE, RETRIES, RetryPolicy, Tries
 from lastgood.serving.client.timed import TimedTransport
 from lastgood.serving.trust import trust
 from lastgood.settings import Settings
 
 
-class Predictor:
+class Predictor(Asking):
     """
     Asks for answers, over connections that are kept open; may be shared by threads.
 
@@ -42,10 +43,7 @@ class Predictor:
             retries: When `predict`, `ask` and `metadata` try again; the other words never do.
             connections: At most; further requests wait for one, within their time.
         """
-        self._url = settings.rest_url
-        self._seconds = calls.check_seconds(seconds)
-        self._policy, self._budget = retries, RetryBudget(retries)
-        self._binary: bool | None = None  # whether the server takes binary tensors, once it was asked
+        super().__init__(settings, seconds, retries)
         self._http = httpx.Client(
             base_url=self._url,
             headers=make_headers(settings, traffic),
@@ -143,10 +141,6 @@ class Predictor:
         """
         tries = self._begin(None, ONCE)
         return int(calls.read_object(self._talk(calls.feed_back(model, labels), tries), tries)["accepted"])
-
-    def _begin(self, seconds: float | None, policy: RetryPolicy | None = None) -> Tries:
-        allowed = self._seconds if seconds is None else calls.check_seconds(seconds)
-        return Tries(policy or self._policy, self._budget, time.monotonic() + allowed)
 
     def _takes_binary(self, until: float) -> bool:
         if self._binary is None:
