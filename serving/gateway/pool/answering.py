@@ -22,14 +22,11 @@ def hand_out(batch: Batch, arrays: Sequence[Array], flags: Array | None, broken:
         For each request, whether it was answered.
     """
     outputs = Outputs(arrays, batch.rows, joined=joins)
-    if broken is None and flags is not None and not (joins and flags.size == batch.rows):
-        flags = None
-        every = False  # rows cannot be told apart: none is good
-    else:
-        every = broken is None
+    # Where something is not finite and rows cannot be told apart, none is good.
+    usable = broken is None and (flags is None or (joins and flags.size == batch.rows))
     answered: list[bool] = []
     for pending, start, stop in batch.spans():
-        good = every and not pending.finished and (flags is None or not flags[start:stop].any())
+        good = usable and not pending.finished and (flags is None or not flags[start:stop].any())
         answered.append(good)
         if good:
             pending.answer(outputs, start, stop)

@@ -33,7 +33,7 @@ ARRAY_CODES: Final = {
     "FP32": "f",
     "FP64": "d",
 }
-_ELEMENTS: Final[dict[str, type]] = {"BOOL": bool, "BYTES": str, "FP16": float, "FP32": float, "FP64": float}
+ELEMENTS: Final[dict[str, type]] = {"BOOL": bool, "BYTES": str, "FP16": float, "FP32": float, "FP64": float}
 _KINDS: Final = {bool: "true or false", str: "a text", float: "a number", int: "a whole number"}
 _LARGEST: Final = {name: float(np.finfo(dtype).max) for name, dtype in DATATYPES.items() if dtype.kind == "f"}
 _FEW: Final = 256  # numbers; for more, numpy is faster
@@ -53,7 +53,7 @@ def decode_elements(raw: memoryview, datatype: str, shape: Sequence[int], where:
     Raises:
         BadRequestError: They are no such list, too few or many, of another type, or out of the datatype's range.
     """
-    element = _ELEMENTS.get(datatype, int)
+    element = ELEMENTS.get(datatype, int)
     depth = _count_depth(raw)
     if not shape:
         if depth > 1:

@@ -15,14 +15,13 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 import numpy as np
 
-from lastgood.serving.gateway.protocol.elements import ARRAY_CODES
+from lastgood.serving.gateway.protocol.elements import ARRAY_CODES, ELEMENTS
 from lastgood.serving.gateway.protocol.envelope import WantedOutput
 from lastgood.serving.gateway.protocol.longlists import NotPlainError, cut_out
 from lastgood.serving.replica.slots import Array
 from lastgood.tensors import DATATYPES, TensorSpec
 
 Element = TypeVar("Element")
-_ELEMENTS: Final[dict[str, type]] = {"BOOL": bool, "FP16": float, "FP32": float, "FP64": float}
 # As `struct` names them.
 _PACKED: Final = {"BOOL": "?", "FP16": "e", "FP32": "f"}
 _ORDER: Final = "<" if sys.byteorder == "little" else ">"
@@ -54,9 +53,9 @@ class PlainReader:
 
     def __init__(self, specs: Sequence[TensorSpec]) -> None:
         """Prepare for a version's inputs; where these are texts, or of different kinds, nothing is plain."""
-        kinds = {None if spec.datatype == "BYTES" else _ELEMENTS.get(spec.datatype, int) for spec in specs}
-        kind = kinds.pop() if len(kinds) == 1 else None
-        self._decode = None if kind is None else _make_decoder(kind)
+        kinds = {ELEMENTS.get(spec.datatype, int) for spec in specs}
+        kind = kinds.pop() if len(kinds) == 1 else str
+        self._decode = None if kind is str else _make_decoder(kind)
         self._numbers = kind is float
         self._specs = [(spec.name, spec.datatype, list(spec.shape), DATATYPES[spec.datatype], -1 in spec.shape) for spec in specs]
 
