@@ -38,7 +38,7 @@ class Tally:
 
     def to_json(self) -> dict[str, int]:
         """Give the counts by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {"requests": self.requests, "batches": self.batches, "failed": self.failed, "invalid": self.invalid, "slow": self.slow}
 
 
 class Pool(Protocol):

@@ -16,8 +16,8 @@ from lastgood.serving.gateway.pool.pending import Answers
 from lastgood.serving.gateway.protocol import envelope
 from lastgood.serving.gateway.protocol.binary import read_tensor, split_body, write_tensor
 from lastgood.serving.gateway.protocol.elements import decode_elements
-from lastgood.serving.gateway.protocol.envelope import BinaryOutput, GivenInput, InferRequest, InferResponse, Output, read_flag, read_size
-from lastgood.serving.gateway.protocol.plain import PlainReader, PlainRequest
+from lastgood.serving.gateway.protocol.envelope import BinaryOutput, GivenInput, InferRequest, InferResponse, Output, PlainRequest, read_flag, read_size
+from lastgood.serving.gateway.protocol.plain import PlainReader
 from lastgood.serving.gateway.protocol.plans import Plans
 from lastgood.serving.gateway.protocol.signature import Call, Signature, check_id, read_timeout
 from lastgood.serving.replica.slots import Array

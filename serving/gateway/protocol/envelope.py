@@ -1,10 +1,12 @@
 """The JSON of requests and answers, without the tensors' elements."""
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from lastgood.serving.gateway.errors import BadRequestError
+
+Element = TypeVar("Element")
 
 
 class GivenInput(msgspec.Struct):
@@ -28,6 +30,25 @@ class InferRequest(msgspec.Struct):
     """A request."""
 
     inputs: list[GivenInput]
+    id: str | None = None
+    outputs: list[WantedOutput] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class PlainInput(msgspec.Struct, Generic[Element]):
+    """One input with its elements."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Element]
+    parameters: dict[str, Any] | None = None
+
+
+class PlainRequest(msgspec.Struct, Generic[Element]):
+    """A request with its elements."""
+
+    inputs: list[PlainInput[Element]]
     id: str | None = None
     outputs: list[WantedOutput] | None = None
     parameters: dict[str, Any] | None = None

@@ -10,42 +10,22 @@ import sys
 from array import array
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from lastgood.serving.gateway.protocol.elements import ARRAY_CODES, ELEMENTS
-from lastgood.serving.gateway.protocol.envelope import WantedOutput
+from lastgood.serving.gateway.protocol.envelope import PlainRequest
 from lastgood.serving.gateway.protocol.longlists import NotPlainError, cut_out
 from lastgood.serving.replica.slots import Array
 from lastgood.tensors import DATATYPES, TensorSpec
 
-Element = TypeVar("Element")
 # As `struct` names them.
 _PACKED: Final = {"BOOL": "?", "FP16": "e", "FP32": "f"}
 _ORDER: Final = "<" if sys.byteorder == "little" else ">"
 _LONG_BYTES: Final = 2048  # of a body, from which on it pays to read its numbers apart
 _FEW: Final = 4096  # elements that are packed as arguments of one call
-
-
-class PlainInput(msgspec.Struct, Generic[Element]):
-    """One input with its elements."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[Element]
-    parameters: dict[str, Any] | None = None
-
-
-class PlainRequest(msgspec.Struct, Generic[Element]):
-    """A request with its elements."""
-
-    inputs: list[PlainInput[Element]]
-    id: str | None = None
-    outputs: list[WantedOutput] | None = None
-    parameters: dict[str, Any] | None = None
 
 
 class PlainReader:
