@@ -73,11 +73,11 @@ def infer(
         desk.meter.count(traffic, "bad_request")
         raise
     if left_seconds is not None:
-        call = call._replace(timeout_seconds=min(call.timeout_seconds, left_seconds))
+        call.timeout_seconds = min(call.timeout_seconds, left_seconds)
     request_id = call.id if call.id is not None else reception.make_id()
     slice_name = metadata.get("x-lastgood-slice")
     part = "" if slice_name is None else reception.label_slice(lane.pool.model, slice_name.encode())
-    inference = GrpcInference(lane, call, request_id, desk, reception.find_desk, traffic, part)
+    inference = GrpcInference(lane, call, request_id, desk, traffic, part)
     inference.reply, inference.call_trace = asyncio.get_running_loop().create_future(), trace
     if nothing is not None:
         inference.answer(nothing, 0, 0)

@@ -23,7 +23,7 @@ class Answers(Protocol):
         """Give the elements of rows ``start`` to ``stop``, row-major."""
         ...
 
-    def shape(self, output: int, start: int, stop: int) -> list[int]:
+    def shape(self, output: int, start: int, stop: int) -> tuple[int, ...]:
         """Give the shape of rows ``start`` to ``stop``."""
         ...
 

@@ -54,35 +54,7 @@ class PlainRequest(msgspec.Struct, Generic[Element]):
     parameters: dict[str, Any] | None = None
 
 
-class Output(msgspec.Struct):
-    """One output of an answer, with its elements."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    data: list[object]
-
-
-class BinaryOutput(msgspec.Struct):
-    """One output of an answer whose elements follow behind the JSON."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    parameters: dict[str, int]
-
-
-class InferResponse(msgspec.Struct):
-    """An answer."""
-
-    model_name: str
-    model_version: str
-    id: str
-    outputs: list[Output | BinaryOutput]
-
-
 _DECODER = msgspec.json.Decoder(InferRequest)
-encode = msgspec.json.Encoder().encode
 
 
 def decode(body: memoryview) -> InferRequest:

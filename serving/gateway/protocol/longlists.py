@@ -28,20 +28,21 @@ class Cut(NamedTuple):
     rest: bytes
     lists: Sequence[bytes]
 
-    def read(self, index: int) -> Array:
-        """
-        Give a list's numbers as float64.
 
-        Raises:
-            NotPlainError: It holds something else.
-        """
-        try:
-            numbers = _parser.parse(self.lists[index])
-            if isinstance(numbers, simdjson.Array):
-                return np.frombuffer(numbers.as_buffer(of_type="d"))
-        except (TypeError, ValueError, RuntimeError) as exc:
-            raise NotPlainError from exc
-        raise NotPlainError
+def read_numbers(raw: bytes) -> Array:
+    """
+    Give a JSON list's numbers as float64.
+
+    Raises:
+        NotPlainError: It holds something else.
+    """
+    try:
+        numbers = _parser.parse(raw)
+        if isinstance(numbers, simdjson.Array):
+            return np.frombuffer(numbers.as_buffer(of_type="d"))
+    except (TypeError, ValueError, RuntimeError) as exc:
+        raise NotPlainError from exc
+    raise NotPlainError
 
 
 def cut_out(body: bytes, count: int) -> Cut | None:
