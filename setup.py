@@ -14,28 +14,34 @@ from setuptools import Extension, setup
 ASKED = os.environ.get("LASTGOOD_COMPILE") == "1"
 SOURCES = Path("src/lastgood/serving")
 PATTERNS = (
+    "gateway/brake.py",
+    "gateway/charges.py",
+    "gateway/grpc/inference.py",
     "gateway/http/[!_]*.py",
-    "gateway/pool/[!_]*.py",
-    "gateway/protocol/[!_]*.py",
+    "gateway/inference.py",
+    "gateway/limits.py",
+    "gateway/meters/meters.py",
     "gateway/observation/feed.py",
     "gateway/observation/gathering.py",
-    "gateway/meters/meters.py",
-    "gateway/telemetry/context.py",
+    "gateway/pool/[!_]*.py",
+    "gateway/protocol/[!_]*.py",
+    "gateway/reception.py",
+    "gateway/rest.py",
+    "gateway/route.py",
     "gateway/sleep/bed.py",
-    "gateway/grpc/inference.py",
-    "gateway/[bchilr]*.py",
+    "gateway/telemetry/context.py",
     "replica/layout.py",
     "replica/notices.py",
     "replica/slots.py",
 )
-LEFT_OUT = {"listening.py", "envelope.py", "elements.py", "binary.py", "changes.py", "control.py", "lock.py"}
+LEFT_OUT = {"envelope.py"}  # msgspec makes its classes
 
 
 def find_extensions() -> list[Extension]:
     """Give what is to be compiled."""
     if not ASKED or importlib.util.find_spec("mypyc") is None:  # it is asked for below, and there when something is built
         return []
-    from mypyc.build import mypycify  # noqa: PLC0415 - see above
+    from mypyc.build import mypycify
 
     found = {path for pattern in PATTERNS for path in SOURCES.glob(pattern) if path.name not in LEFT_OUT}
     extensions: list[Extension] = mypycify([str(path) for path in sorted(found)], opt_level="3", debug_level="0", group_name="lastgood")

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from lastgood.serving.gateway.meters.meters import Outcome, RoleMeter
-from lastgood.serving.gateway.pool.pending import Answers, Pending, Reason
+from lastgood.serving.gateway.pool.batch import Outputs
+from lastgood.serving.gateway.pool.pending import Pending, Reason
 from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.serving.gateway.protocol.signature import Call
 from lastgood.serving.gateway.route import Lane
@@ -84,7 +85,7 @@ class Inference(Pending):
         self.call = call
         self.desk = desk
 
-    def write(self, codec: Codec, outputs: Answers, start: int, stop: int) -> None:
+    def write(self, codec: Codec, outputs: Outputs, start: int, stop: int) -> None:
         """Write the answer: rows ``start`` to ``stop``, valid during this call only."""
         raise NotImplementedError
 
@@ -92,7 +93,7 @@ class Inference(Pending):
         """Write why there is none."""
         raise NotImplementedError
 
-    def answered(self, outputs: Answers, start: int, stop: int) -> None:
+    def answered(self, outputs: Outputs, start: int, stop: int) -> None:
         """Write the answer and count it."""
         desk = self._serving_desk()
         self.write(desk.codec, outputs, start, stop)
@@ -128,7 +129,7 @@ class Copy(Pending):
         self.traffic, self.slice = original.traffic, original.slice
         self.hurried = original.hurried
 
-    def answered(self, outputs: Answers, start: int, stop: int) -> None:
+    def answered(self, outputs: Outputs, start: int, stop: int) -> None:
         """Count it; the observer is shown the batch."""
         del outputs, start, stop
         self._meter.count(self.traffic, "ok")

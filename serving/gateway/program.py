@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from lastgood.errors import LastgoodError
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import read_token
+from lastgood.serving.gateway import route
 from lastgood.serving.gateway.control import ControlPlane
 from lastgood.serving.gateway.doubts import list_doubts
 from lastgood.serving.gateway.http.listening import load_tls
@@ -136,7 +137,8 @@ async def serve(settings: Settings, *, program: Sequence[str] | None = None) -> 
     # What is here now stays: looking through it again and again would stop all requests for tens of milliseconds.
     gc.collect()
     gc.freeze()
-    log.info("the gateway serves", rest=settings.rest_url, grpc=settings.grpc_address, control=settings.control_url)
+    addresses = {"rest": settings.rest_url, "grpc": settings.grpc_address, "control": settings.control_url}
+    log.info("the gateway serves", **addresses, compiled=not route.__file__.endswith(".py"))
     await stop.wait()
     log.info("the gateway stops")
     await gateway.stop()

@@ -9,7 +9,8 @@ from lastgood.serving.gateway.errors import BadRequestError, BusyError
 from lastgood.serving.gateway.http.messages import JSON, Request, Response, error_response
 from lastgood.serving.gateway.http.router import find_status
 from lastgood.serving.gateway.inference import Inference
-from lastgood.serving.gateway.pool.pending import Answers, Reason
+from lastgood.serving.gateway.pool.batch import Outputs
+from lastgood.serving.gateway.pool.pending import Reason
 from lastgood.serving.gateway.protocol.binary import BINARY, HEAD_BYTES
 from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.serving.gateway.reception import Reception
@@ -50,7 +51,7 @@ class RestInference(Inference):
         """The request's."""
         return self.request.trace
 
-    def write(self, codec: Codec, outputs: Answers, start: int, stop: int) -> None:
+    def write(self, codec: Codec, outputs: Outputs, start: int, stop: int) -> None:
         """Answer 200."""
         body, head_bytes = codec.encode(self.request_id, outputs, start, stop, self.call)
         origin = codec.name_origin(self.runs_on.role)

@@ -3,15 +3,16 @@
 from typing import cast
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lastgood.serving.gateway.charges import Incident
 from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.pool.answering import hand_out
-from lastgood.serving.gateway.pool.batch import Batch
+from lastgood.serving.gateway.pool.batch import Batch, Outputs
 from lastgood.serving.gateway.pool.batcher import Batcher
-from lastgood.serving.gateway.pool.pending import Answers, Key, Part, Pending
+from lastgood.serving.gateway.pool.pending import Key, Part, Pending
 from lastgood.serving.gateway.route import Lane, Pool, Tally
 
 LANE = Lane(cast("Pool", None), "live", Tally(), 1.0)
@@ -59,12 +60,13 @@ def test_every_request_is_in_exactly_one_batch(pendings: list[Pending], limit: i
         left = [pending for pending in left if all(pending is not gone for gone in batch.pendings)]
 
 
+@pytest.mark.interpreted
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=12))
 def test_outputs_are_split_as_inputs_were_joined(rows: list[int]) -> None:
     """Handing out the joined array gives each request its own rows back."""
 
     class Kept(Pending):
-        def answered(self, outputs: Answers, start: int, stop: int) -> None:
+        def answered(self, outputs: Outputs, start: int, stop: int) -> None:
             pieces.append((outputs.shape(0, start, stop), outputs.values(0, start, stop)))
 
     pieces: list[tuple[tuple[int, ...], list[object]]] = []

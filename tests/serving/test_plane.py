@@ -53,6 +53,7 @@ def test_every_answer_belongs_to_its_request(run: Run, versions: "Versions", too
     run(scenario)
 
 
+@pytest.mark.interpreted
 def test_a_planted_mix_up_is_caught(run: Run, versions: "Versions", tools: "Tools", monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: a split that is off by one row gives wrong answers, and they are seen."""
     right = Outputs.values

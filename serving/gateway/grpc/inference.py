@@ -8,7 +8,8 @@ from lastgood.serving.gateway.errors import BadRequestError
 from lastgood.serving.gateway.grpc.codec import read_call, write_answer
 from lastgood.serving.gateway.grpc.statuses import REASONS, Reply, name_origin, refuse
 from lastgood.serving.gateway.inference import Inference
-from lastgood.serving.gateway.pool.pending import Answers, Reason
+from lastgood.serving.gateway.pool.batch import Outputs
+from lastgood.serving.gateway.pool.pending import Reason
 from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.telemetry.context import Trace
@@ -27,7 +28,7 @@ class GrpcInference(Inference):
         """The trace it belongs to, if any."""
         return self.call_trace
 
-    def write(self, codec: Codec, outputs: Answers, start: int, stop: int) -> None:
+    def write(self, codec: Codec, outputs: Outputs, start: int, stop: int) -> None:
         """Answer with the outputs, copied: they are valid during this call only."""
         pool = self.runs_on.pool
         body = write_answer((pool.model, pool.number), codec.signature, self.request_id, outputs, start, stop, self.call)

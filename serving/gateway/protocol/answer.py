@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from lastgood.serving.gateway.pool.pending import Answers
+from lastgood.serving.gateway.pool.batch import Outputs
 from lastgood.serving.gateway.protocol.binary import write_tensor
 from lastgood.serving.gateway.protocol.signature import Call
 from lastgood.tensors import TensorSpec
@@ -32,7 +32,7 @@ class AnswerWriter:
         self._opening = b'{"model_name":%b,"model_version":"%d","id":' % (_encode(model), number)
         self._names: dict[tuple[int, tuple[int, ...]], bytes] = {}  # of outputs by position and shape
 
-    def write(self, request_id: str, answers: Answers, start: int, stop: int, call: Call) -> tuple[bytes, int | None]:
+    def write(self, request_id: str, answers: Outputs, start: int, stop: int, call: Call) -> tuple[bytes, int | None]:
         """
         Write the body of an answer.
 

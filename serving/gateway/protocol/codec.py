@@ -12,7 +12,7 @@ import msgspec
 
 from lastgood.registry.content import Content
 from lastgood.serving.gateway.errors import BadRequestError
-from lastgood.serving.gateway.pool.pending import Answers
+from lastgood.serving.gateway.pool.batch import Outputs
 from lastgood.serving.gateway.protocol import envelope
 from lastgood.serving.gateway.protocol.answer import AnswerWriter
 from lastgood.serving.gateway.protocol.binary import read_tensor, split_body
@@ -136,7 +136,7 @@ class Codec:
                 binary.add(position)
         return chosen, frozenset(binary)
 
-    def encode(self, request_id: str, answers: Answers, start: int, stop: int, call: Call) -> tuple[bytes, int | None]:
+    def encode(self, request_id: str, answers: Outputs, start: int, stop: int, call: Call) -> tuple[bytes, int | None]:
         """
         Write the body of an answer.
 

@@ -7,7 +7,7 @@ and the one before begins it unless a backslash is there; and a list of numbers 
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import simdjson
@@ -39,7 +39,8 @@ def read_numbers(raw: bytes) -> Array:
     try:
         numbers = _parser.parse(raw)
         if isinstance(numbers, simdjson.Array):
-            return np.frombuffer(numbers.as_buffer(of_type="d"))
+            as_buffer: Any = numbers.as_buffer  # whose type hint promises bytes
+            return np.frombuffer(as_buffer(of_type="d"))
     except (TypeError, ValueError, RuntimeError) as exc:
         raise NotPlainError from exc
     raise NotPlainError

@@ -195,7 +195,7 @@ def read_timeout(parameters: Mapping[str, Any]) -> float:
     Raises:
         BadRequestError: The time is none, or the request belongs to a sequence.
     """
-    if found := sorted(_STATEFUL & parameters.keys()):
+    if found := sorted(_STATEFUL.intersection(parameters)):
         raise BadRequestError(f"parameters.{found[0]} is set; models here keep no state from request to request.")
     timeout = parameters.get("timeout")
     if timeout is None:

@@ -1,0 +1,52 @@
+"""The compiled package: built as an image builds it, and through the tests that the uncompiled one passes."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# All that a request passes through, and what breaks on its way.
+TESTS = ("batcher", "binary", "forms", "grpc", "http", "http_corpus", "http_front", "plane", "pool", "protocol", "slots", "trace_context")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with the package in it, compiled."""
+    folder = tmp_path_factory.mktemp("compiled")
+    command = [sys.executable, "-m", "uv", "build", "--wheel", "--offline", "--no-build-isolation", "--out-dir", str(folder), str(ROOT)]
+    environment = {**os.environ, "LASTGOOD_COMPILE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment)
+    assert 0 == done.returncode, done.stderr[-4000:]
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def run(package: Path, *arguments: str, seconds: float = 280) -> subprocess.CompletedProcess[str]:
+    """Run this Python with the compiled package before all others."""
+    environment = {**os.environ, "PYTHONPATH": str(package)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, env=environment, cwd=ROOT)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_compiled_package_passes_the_same_tests(package: Path) -> None:
+    """Requests get the same answers; wrong ones the same refusals."""
+    found = run(
+        package,
+        "-P",
+        "-c",
+        "import lastgood.serving.gateway.route as r, lastgood.serving.replica.slots as s; print(r.__file__, s.__file__)",
+    )
+    assert [(True, True)] * 2 == [(str(package) in name, name.endswith(".so")) for name in found.stdout.split()], found.stderr
+    files = [f"tests/serving/test_{name}.py" for name in TESTS]
+    options = ["-q", "-p", "no:cacheprovider", "-m", "not interpreted and not system", "--timeout=120"]
+    done = run(package, "-m", "pytest", *options, *files, seconds=500)
+    assert 0 == done.returncode, done.stdout[-6000:]
+    assert " passed" in done.stdout
