@@ -6,7 +6,7 @@ builds a new `Route` for every change and puts it in place with one assignment; 
 `Lane` they were assigned to, so what they do is charged to the step and role they were dealt.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -41,6 +41,11 @@ class Tally:
         self.failed = failed
         self.invalid = invalid  # a floating-point output that is not finite, or a shape that was not promised
         self.slow = slow
+
+    @classmethod
+    def of(cls, value: Mapping[str, int]) -> "Tally":
+        """Start from what `to_json` gave; what else is there is not looked at."""
+        return cls(value["requests"], value["batches"], value["failed"], value["invalid"], value["slow"])
 
     def to_json(self) -> dict[str, int]:
         """Give the counts by name."""
