@@ -30,6 +30,7 @@ PATTERNS = (
     "gateway/route.py",
     "gateway/sleep/bed.py",
     "gateway/telemetry/context.py",
+    "gateway/wakefulness.py",
     "replica/layout.py",
     "replica/notices.py",
     "replica/slots.py",

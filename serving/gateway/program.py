@@ -30,6 +30,7 @@ from lastgood.serving.gateway.rollouts.metrics import RolloutCollector
 from lastgood.serving.gateway.sleep.metrics import SleepCollector
 from lastgood.serving.gateway.telemetry.collector import TelemetryCollector
 from lastgood.serving.gateway.telemetry.telemetry import Telemetry, open_telemetry
+from lastgood.serving.gateway.wakefulness import Wakefulness, has_cores_to_spare
 from lastgood.serving.logs import configure_logging
 from lastgood.settings import Settings, load_settings
 
@@ -58,7 +59,7 @@ class Gateway:
         token = read_token(settings.token_file)
         front = settings.front
         tls = None if front.tls_certificate is None or front.tls_key is None else load_tls(front.tls_certificate, front.tls_key)
-        reception = Reception()
+        reception = Reception(Wakefulness(front.awake_seconds if has_cores_to_spare() else 0.0))
         self.plane = DataPlane(
             reception,
             settings.host,

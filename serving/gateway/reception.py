@@ -20,6 +20,7 @@ from lastgood.serving.gateway.pool.fallback import takes_same
 from lastgood.serving.gateway.pool.pool import ReplicaPool
 from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.serving.gateway.route import Lane, Route, Tally
+from lastgood.serving.gateway.wakefulness import Wakefulness
 
 OnLabels = Callable[[str, Sequence[str], Sequence[int], float], bool]  # model, request ids, labels, Unix time
 _SLICES: Final = 17  # by model, with the one without a name
@@ -28,13 +29,14 @@ _SLICES: Final = 17  # by model, with the one without a name
 class Reception:
     """Routes, pools, and what writes and counts their answers; belongs to one event loop."""
 
-    def __init__(self) -> None:
-        """Begin without a model."""
+    def __init__(self, wakefulness: Wakefulness | None = None) -> None:
+        """Begin without a model; told of each request is whoever keeps the loop awake."""
         self.routes: dict[str, Route] = {}
         self.pools: dict[tuple[str, int], ReplicaPool] = {}
         self.collector = PlaneCollector(self.pools.values)
         self.on_labels: OnLabels | None = None  # takes labels of requests; says whether it could
         self.brake = Brake()
+        self._wakefulness = wakefulness or Wakefulness(0.0)
         self.changes = Changes()  # told when `ready` may have changed
         self._direct: dict[tuple[str, int], Lane] = {}
         self._codecs: dict[tuple[str, int], Codec] = {}
@@ -209,6 +211,7 @@ class Reception:
             except UnavailableError:
                 inference.drop()
                 raise
+        self._wakefulness.note(inference.arrived)
         pool.submit(inference)
         if lane.copies_to is not None:
             self._copy(inference, lane.copies_to)
