@@ -8,14 +8,17 @@
 #
 # Another index than PyPI: --secret id=pip,src=PIP.CONF; it stays out of the image. None at all: --build-arg WHEELHOUSE=IMAGE, an
 # image that holds the wheels at its root, with --build-arg PIP_NO_INDEX=1 --network none.
+# What every request passes through is compiled, which takes a C compiler; --build-arg LASTGOOD_COMPILE=0 does without.
 ARG BASE=python:3.11-slim-bookworm
+ARG BUILDER=python:3.11-bookworm
 ARG WHEELHOUSE=scratch
 
 # hadolint ignore=DL3006
 FROM ${WHEELHOUSE} AS wheelhouse
 
 # hadolint ignore=DL3006
-FROM ${BASE} AS wheel
+FROM ${BUILDER} AS wheel
+ARG LASTGOOD_COMPILE=1
 ARG PIP_NO_INDEX=
 # The tools that build the wheel are pinned too.
 ENV PIP_CONSTRAINT=/source/constraints.txt

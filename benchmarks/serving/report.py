@@ -77,13 +77,15 @@ def _make_limits(result: Record) -> Table:
     rows = []
     for model, raw in result["raw"].items():
         limit = 1 / raw["batch_32_row_seconds"]
-        many, one = _find_ours(result, model, 64), _find_ours(result, model, 1)
+        busiest = max((record["connections"] for record in result["records"]), default=64)
+        many, one = _find_ours(result, model, busiest), _find_ours(result, model, 1)
+        binary = _find_binary(result, model, busiest)
         rows.append(
             (
                 BUILDERS[model]().title,
                 f"{raw['batch_1_seconds'] * 1e6:,.1f}",
                 f"{raw['batch_32_row_seconds'] * 1e6:,.1f}",
-                f"{statistics.median(run['per_second'] for run in many) / limit:.0%}" if many else "-",
+                *(f"{_middle(runs) / limit:.0%} at {busiest}" if runs else "-" for runs in (many, binary)),
                 f"{(statistics.median(run['p50_seconds'] for run in one) - raw['batch_1_seconds']) * 1e6:,.0f}" if one else "-",
             )
         )
@@ -91,7 +93,8 @@ def _make_limits(result: Record) -> Table:
         "model",
         "one row, µs",
         "a row of 32, µs",
-        "lastgood's requests/s at 64 connections, of one core's rows/s at 32",
+        "lastgood's requests/s at so many connections, of one core's rows/s at 32",
+        "the same with binary tensors",
         "lastgood's p50 at 1 connection without the model's time, µs",
     )
     return Table("ONNX Runtime alone, in one process on one core", columns, tuple(rows))
@@ -104,6 +107,12 @@ def _find_ours(result: Record, model: str, connections: int) -> list[Record]:
         if (record["model"], record["connections"]) == (model, connections)
         for pair in record["pairs"]
     ]
+
+
+def _find_binary(result: Record, model: str, connections: int) -> list[Record]:
+    wanted = (model, OURS_BINARY, connections)
+    records = [record for record in result["records"] if (record["model"], record["peer"], record["connections"]) == wanted]
+    return [pair["peer"] for record in records for pair in record["pairs"]]
 
 
 def draw(result: Record) -> str:
@@ -131,8 +140,8 @@ the last column of each table of figures says how much of the machine others too
 
 Every server has the same ONNX file, opens it with the same session settings (one thread, `lastgood.runtime.open_session`), and is sent the
 same numbers as JSON in the form that is its own. Each server's answers to all requests, asked for at the same time, were compared with
-ONNX Runtime's first. Weights are drawn, not trained. lastgood runs as it is installed: validation, limits, metrics, the prediction log, and
-a canary in which two versions get half each under the judge.
+ONNX Runtime's first. Weights are drawn, not trained. lastgood runs as in its image,
+{compiled}: validation, limits, metrics, the prediction log, and a canary in which two versions get half each under the judge.
 
 ![Requests a second at 64 connections](serving-peers.svg)
 
@@ -172,4 +181,11 @@ def write_page(result: Record) -> str:
         peer = PEERS[name]
         lines.append(f"| {peer.title} | {peer.shape} | {', '.join(f'{own} {version}' for own, version in versions.items())} |")
     tables = "\n".join(table.to_markdown() for table in make_tables(result))
-    return PAGE.format(pairs=result["pairs"], seconds=result["seconds"], tables=tables, versions="\n".join(lines), **result["machine"])
+    return PAGE.format(
+        pairs=result["pairs"],
+        seconds=result["seconds"],
+        tables=tables,
+        versions="\n".join(lines),
+        compiled="compiled" if result["compiled"] else "but not compiled",
+        **result["machine"],
+    )

@@ -1,9 +1,10 @@
 """
 The gateway beside other model servers: the same ONNX file, the same session settings, the same numbers in JSON.
 
-    python benchmarks/serving/run.py [--peers fastapi,mlserver,...] [--models mlp,cnn,mobilenet] [--pairs 5] [--seconds 5] [--json] [--docs]
+    python benchmarks/serving/run.py [--peers fastapi,mlserver,...] [--models mlp,cnn,mobilenet] [--connections 1,64] [--pairs 5]
+        [--seconds 5] [--interpreted] [--json] [--docs]
 
-Ours is the product as it is: validation, limits, metrics, the prediction log, and a canary of which each of two versions
+Ours is the product as images have it, compiled: validation, limits, metrics, the prediction log, and a canary of which each of two versions
 gets half under the judge. Each peer has an environment of its own, made on first use below ~/.cache/lastgood-bench, and a
 simple configuration. Load is from `wrk` (Debian: apt-get install wrk). Runs alternate and ratios are within a
 pair, for this machine is shared; ``--docs`` writes docs/serving-peers.md and docs/serving-peers.svg.
@@ -18,7 +19,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,23 @@ from models import BUILDERS, Model
 from report import OURS_BINARY, Record, draw, make_tables, write_page
 from servers import NotServingError, Server, open_ours, open_peer
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the other benchmarks are scripts, too
+import compiled
+
 from lastgood.runtime import measure_latency, open_session
 
 DOCS = Path(__file__).parents[2] / "docs"
-CONNECTIONS = (1, 64)
+BINARY_MODELS = ("cnn", "mobilenet")  # whose tensors are large enough for their form to matter
 _WARM_UP_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure each pair of servers."""
+
+    connections: tuple[int, ...]
+    pairs: int  # of runs, in turns
+    seconds: float  # each
 
 
 def measure_raw(model: Model) -> dict[str, float]:
@@ -47,7 +60,7 @@ def measure_raw(model: Model) -> dict[str, float]:
     return {"batch_1_seconds": one.p50_seconds, "batch_32_row_seconds": many.p50_seconds / 32}
 
 
-def compare_peer(model: Model, name: str, pairs: int, seconds: float) -> list[Record]:
+def compare_peer(model: Model, name: str, plan: Plan) -> list[Record]:
     """
     Run ours and a peer in turns; give a record for each number of connections.
 
@@ -57,10 +70,10 @@ def compare_peer(model: Model, name: str, pairs: int, seconds: float) -> list[Re
     """
     python = install(name)
     with open_peer(name, python, model) as peer, open_ours(model) as (ours, read_state):
-        return compare(model, ours, peer, read_state, pairs, seconds)
+        return compare(model, ours, peer, read_state, plan)
 
 
-def compare_binary(model: Model, pairs: int, seconds: float) -> list[Record]:
+def compare_binary(model: Model, plan: Plan) -> list[Record]:
     """
     Run ours with JSON and ours with binary tensors in turns, on one gateway.
 
@@ -68,10 +81,10 @@ def compare_binary(model: Model, pairs: int, seconds: float) -> list[Record]:
         NotServingError: The gateway does not start, or does not speak the binary extension.
     """
     with open_ours(model) as (ours, read_state):
-        return compare(model, ours, replace(ours, name=OURS_BINARY, format=BINARY), read_state, pairs, seconds)
+        return compare(model, ours, replace(ours, name=OURS_BINARY, format=BINARY), read_state, plan)
 
 
-def compare(model: Model, ours: Server, peer: Server, read_state: Callable[[], str], pairs: int, seconds: float) -> list[Record]:
+def compare(model: Model, ours: Server, peer: Server, read_state: Callable[[], str], plan: Plan) -> list[Record]:
     """
     Check both, then run them in turns.
 
@@ -89,13 +102,13 @@ def compare(model: Model, ours: Server, peer: Server, read_state: Callable[[], s
             return run_wrk(server.url, script, connections=connections, seconds=seconds, find_family=find_family)
 
         records = []
-        for connections in CONNECTIONS:
+        for connections in plan.connections:
             for server in (ours, peer):
                 run(server, connections, _WARM_UP_SECONDS)
             found = []
-            for index in range(pairs):
+            for index in range(plan.pairs):
                 order = (ours, peer) if index % 2 == 0 else (peer, ours)
-                runs = {server.name: run(server, connections, seconds).to_json() for server in order}
+                runs = {server.name: run(server, connections, plan.seconds).to_json() for server in order}
                 found.append({"ours": runs[ours.name], "peer": runs[peer.name]})
                 _tell(model, peer.name, connections, found[-1])
             records.append({"model": model.name, "peer": peer.name, "connections": connections, "pairs": found})
@@ -121,13 +134,14 @@ def describe_machine() -> dict[str, Any]:
     return {"processor": processor, "cores": os.cpu_count(), "python": platform.python_version()}
 
 
-def measure(peers: list[str], models: list[str], pairs: int, seconds: float) -> dict[str, Any]:
+def measure(peers: list[str], models: list[str], plan: Plan) -> dict[str, Any]:
     """Measure everything that can be, and say of the rest why not."""
     built = [BUILDERS[name]() for name in models]
     result: dict[str, Any] = {
         "machine": describe_machine(),
-        "pairs": pairs,
-        "seconds": seconds,
+        "pairs": plan.pairs,
+        "seconds": plan.seconds,
+        "compiled": compiled.COMPILED,
         "raw": {model.name: measure_raw(model) for model in built},
         "records": [],
         "missing": [],
@@ -135,9 +149,9 @@ def measure(peers: list[str], models: list[str], pairs: int, seconds: float) -> 
     }
     for model in built:
         for name in peers:
-            _add(result, model, name, partial(compare_peer, model, name, pairs, seconds))
-        if model.name == "cnn":
-            _add(result, model, OURS_BINARY, partial(compare_binary, model, pairs, seconds))
+            _add(result, model, name, partial(compare_peer, model, name, plan))
+        if model.name in BINARY_MODELS:
+            _add(result, model, OURS_BINARY, partial(compare_binary, model, plan))
     result["versions"] = {name: list_versions(name) for name in peers if any(record["peer"] == name for record in result["records"])}
     return result
 
@@ -161,14 +175,18 @@ def main() -> int:
         default=["mlp", "cnn"],
         help="default: mlp,cnn; mobilenet takes long where bodies are a megabyte",
     )
+    parser.add_argument("--connections", type=lambda text: tuple(int(own) for own in text.split(",")), default=(1, 64))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--docs", action="store_true", help="write docs/serving-peers.md and docs/serving-peers.svg")
+    parser.add_argument("--interpreted", action="store_true", help="ours as it runs in a checkout, not compiled as in images")
     arguments = parser.parse_args()
+    if not arguments.interpreted:
+        compiled.enter()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed. Debian: apt-get install wrk")
-    result = measure(arguments.peers, arguments.models, arguments.pairs, arguments.seconds)
+    result = measure(arguments.peers, arguments.models, Plan(arguments.connections, arguments.pairs, arguments.seconds))
     if arguments.docs:
         DOCS.joinpath("serving-peers.svg").write_text(draw(result) + "\n", "utf-8")
         DOCS.joinpath("serving-peers.md").write_text(write_page(result), "utf-8")

@@ -2,13 +2,17 @@
 
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from lastgood.serving.gateway.meters.meters import Outcome, RoleMeter
-from lastgood.serving.gateway.pool.pending import Answers, Pending, Reason
+from lastgood.serving.gateway.pool.batch import Outputs
+from lastgood.serving.gateway.pool.pending import Pending, Reason
 from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.serving.gateway.protocol.signature import Call
 from lastgood.serving.gateway.route import Lane
+
+if TYPE_CHECKING:
+    from lastgood.serving.gateway.pool.pool import ReplicaPool
 
 # What metrics call the reason why there is no answer.
 _OUTCOMES: Final[dict[Reason, Outcome]] = {
@@ -23,17 +27,33 @@ _OUTCOMES: Final[dict[Reason, Outcome]] = {
 }
 
 
-class Desk(NamedTuple):
-    """What writes and counts one version's answers in one role."""
+class Desk:
+    """What one version's requests in one role go through, found once for all of them."""
 
-    codec: Codec
-    meter: RoleMeter
+    __slots__ = ("codec", "find", "meter", "pool", "seconds")
+
+    def __init__(self, codec: Codec, meter: RoleMeter, pool: "ReplicaPool | None", seconds: float, find: Callable[[Lane], "Desk"]) -> None:
+        """
+        Keep what was found.
+
+        Args:
+            codec: Writes the answers.
+            meter: Counts them.
+            pool: The version's replicas; None where they are gone and only answers are to come.
+            seconds: How long an answer may take.
+            find: Gives the desk of another lane, should that one answer.
+        """
+        self.codec = codec
+        self.meter = meter
+        self.pool = pool
+        self.seconds = seconds
+        self.find = find
 
 
 class Inference(Pending):
     """A request whose answer somebody waits for; a subclass for each protocol writes it."""
 
-    __slots__ = ("_desk", "_find_desk", "call")
+    __slots__ = ("call", "desk")
 
     def __init__(
         self,
@@ -41,7 +61,6 @@ class Inference(Pending):
         call: Call,
         request_id: str,
         desk: Desk,
-        find_desk: Callable[[Lane], Desk],
         traffic: str,
         slice_name: str = "",
     ) -> None:
@@ -53,12 +72,10 @@ class Inference(Pending):
             call: The decoded body.
             request_id: For the answer.
             desk: Of the lane.
-            find_desk: Gives the desk of another lane, should that one answer.
             traffic: Label for metrics.
             slice_name: Part of the traffic that the client says it belongs to.
         """
-        now = time.monotonic()
-        seconds = lane.pool.limits.deadline_seconds
+        now, seconds = time.monotonic(), desk.seconds
         hurried = call.timeout_seconds < seconds
         super().__init__(lane, call.inputs, call.key, call.rows, now, now + (call.timeout_seconds if hurried else seconds))
         self.hurried = hurried
@@ -66,10 +83,9 @@ class Inference(Pending):
         self.traffic = traffic
         self.slice = slice_name
         self.call = call
-        self._desk = desk
-        self._find_desk = find_desk
+        self.desk = desk
 
-    def write(self, codec: Codec, outputs: Answers, start: int, stop: int) -> None:
+    def write(self, codec: Codec, outputs: Outputs, start: int, stop: int) -> None:
         """Write the answer: rows ``start`` to ``stop``, valid during this call only."""
         raise NotImplementedError
 
@@ -77,10 +93,11 @@ class Inference(Pending):
         """Write why there is none."""
         raise NotImplementedError
 
-    def answered(self, outputs: Answers, start: int, stop: int) -> None:
+    def answered(self, outputs: Outputs, start: int, stop: int) -> None:
         """Write the answer and count it."""
-        codec, meter = self._serving_desk()
-        self.write(codec, outputs, start, stop)
+        desk = self._serving_desk()
+        self.write(desk.codec, outputs, start, stop)
+        meter = desk.meter
         meter.count(self.traffic, "ok")
         meter.request_seconds.observe(time.monotonic() - self.arrived)
 
@@ -93,10 +110,10 @@ class Inference(Pending):
     def drop(self) -> None:
         """Finish without a word: whoever made it answers otherwise."""
         self.finished = True
-        self._desk.meter.count(self.traffic, "refused")
+        self.desk.meter.count(self.traffic, "refused")
 
     def _serving_desk(self) -> Desk:
-        return self._desk if self.runs_on is self.lane else self._find_desk(self.runs_on)
+        return self.desk if self.runs_on is self.lane else self.desk.find(self.runs_on)
 
 
 class Copy(Pending):
@@ -112,7 +129,7 @@ class Copy(Pending):
         self.traffic, self.slice = original.traffic, original.slice
         self.hurried = original.hurried
 
-    def answered(self, outputs: Answers, start: int, stop: int) -> None:
+    def answered(self, outputs: Outputs, start: int, stop: int) -> None:
         """Count it; the observer is shown the batch."""
         del outputs, start, stop
         self._meter.count(self.traffic, "ok")

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from lastgood.errors import LastgoodError
 from lastgood.registry.registry import Registry
 from lastgood.serving.client import read_token
+from lastgood.serving.gateway import route
 from lastgood.serving.gateway.control import ControlPlane
 from lastgood.serving.gateway.doubts import list_doubts
 from lastgood.serving.gateway.http.listening import load_tls
@@ -29,6 +30,7 @@ from lastgood.serving.gateway.rollouts.metrics import RolloutCollector
 from lastgood.serving.gateway.sleep.metrics import SleepCollector
 from lastgood.serving.gateway.telemetry.collector import TelemetryCollector
 from lastgood.serving.gateway.telemetry.telemetry import Telemetry, open_telemetry
+from lastgood.serving.gateway.wakefulness import Wakefulness, has_cores_to_spare
 from lastgood.serving.logs import configure_logging
 from lastgood.settings import Settings, load_settings
 
@@ -57,7 +59,7 @@ class Gateway:
         token = read_token(settings.token_file)
         front = settings.front
         tls = None if front.tls_certificate is None or front.tls_key is None else load_tls(front.tls_certificate, front.tls_key)
-        reception = Reception()
+        reception = Reception(Wakefulness(front.awake_seconds if has_cores_to_spare() else 0.0))
         self.plane = DataPlane(
             reception,
             settings.host,
@@ -136,7 +138,8 @@ async def serve(settings: Settings, *, program: Sequence[str] | None = None) -> 
     # What is here now stays: looking through it again and again would stop all requests for tens of milliseconds.
     gc.collect()
     gc.freeze()
-    log.info("the gateway serves", rest=settings.rest_url, grpc=settings.grpc_address, control=settings.control_url)
+    addresses = {"rest": settings.rest_url, "grpc": settings.grpc_address, "control": settings.control_url}
+    log.info("the gateway serves", **addresses, compiled=not route.__file__.endswith(".py"))
     await stop.wait()
     log.info("the gateway stops")
     await gateway.stop()

@@ -5,7 +5,6 @@ It knows routes and pools and nothing about why they change; the conductor puts 
 assignment.
 """
 
-import itertools
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -21,6 +20,7 @@ from lastgood.serving.gateway.pool.fallback import takes_same
 from lastgood.serving.gateway.pool.pool import ReplicaPool
 from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.serving.gateway.route import Lane, Route, Tally
+from lastgood.serving.gateway.wakefulness import Wakefulness
 
 OnLabels = Callable[[str, Sequence[str], Sequence[int], float], bool]  # model, request ids, labels, Unix time
 _SLICES: Final = 17  # by model, with the one without a name
@@ -29,21 +29,22 @@ _SLICES: Final = 17  # by model, with the one without a name
 class Reception:
     """Routes, pools, and what writes and counts their answers; belongs to one event loop."""
 
-    def __init__(self) -> None:
-        """Begin without a model."""
+    def __init__(self, wakefulness: Wakefulness | None = None) -> None:
+        """Begin without a model; told of each request is whoever keeps the loop awake."""
         self.routes: dict[str, Route] = {}
         self.pools: dict[tuple[str, int], ReplicaPool] = {}
         self.collector = PlaneCollector(self.pools.values)
         self.on_labels: OnLabels | None = None  # takes labels of requests; says whether it could
         self.brake = Brake()
+        self._wakefulness = wakefulness or Wakefulness(0.0)
         self.changes = Changes()  # told when `ready` may have changed
         self._direct: dict[tuple[str, int], Lane] = {}
         self._codecs: dict[tuple[str, int], Codec] = {}
         self._suspended: set[str] = set()
         self._traffic = TrafficLabels("production")
         self._slices: dict[str, TrafficLabels] = {}
-        self._ids = itertools.count(1)
-        self._serials = itertools.count(1)
+        self._last_id = 0
+        self._last_serial = 0
         self._id_prefix = secrets.token_hex(4)
 
     # --- what the conductor does ---------------------------------------------------------------------------------
@@ -153,9 +154,10 @@ class Reception:
         pool = lane.pool
         key = (pool.model, pool.number)
         known = self.pools.get(key)
+        seconds = pool.limits.deadline_seconds
         if known is None:
-            return Desk(Codec(pool.model, pool.number, pool.content, joins=False), RoleMeter())
-        return Desk(self._codecs[key], known.meter.role(lane.role))
+            return Desk(Codec(pool.model, pool.number, pool.content, joins=False), RoleMeter(), None, seconds, self.find_desk)
+        return Desk(self._codecs[key], known.meter.role(lane.role), known, seconds, self.find_desk)
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -175,12 +177,13 @@ class Reception:
             NothingUpError: Nothing is up.
             BusyError: Too much waits; it is to be tried again.
         """
-        pool = lane.pool
-        desk: Desk | None = lane.desk
+        desk = lane.desk
         if desk is None:
-            if (pool.model, pool.number) not in self.pools:
-                raise NothingUpError(f"{pool.model}@{pool.number} is not up; try again.")
-            desk = lane.desk = self.find_desk(lane)
+            desk = self.find_desk(lane)
+            lane.desk = None if desk.pool is None else desk
+        pool = desk.pool
+        if pool is None:
+            raise NothingUpError(f"{lane.pool.model}@{lane.pool.number} is not up; try again.")
         try:
             pool.check_room()
         except UnavailableError:
@@ -190,7 +193,8 @@ class Reception:
 
     def make_id(self) -> str:
         """Give the next id for a request that has none."""
-        return f"{self._id_prefix}-{next(self._ids):x}"
+        self._last_id += 1
+        return f"{self._id_prefix}-{self._last_id}"
 
     def take(self, inference: Inference) -> None:
         """
@@ -199,21 +203,24 @@ class Reception:
         Raises:
             BusyError: Its client asked for an answer earlier than there can be one.
         """
-        lane = inference.lane
+        lane, pool = inference.lane, inference.desk.pool
+        assert pool is not None  # noqa: S101  # it was admitted
         if inference.hurried:
             try:
-                lane.pool.check_room(inference.deadline - inference.arrived)
+                pool.check_room(inference.deadline - inference.arrived)
             except UnavailableError:
                 inference.drop()
                 raise
-        lane.pool.submit(inference)
+        self._wakefulness.note(inference.arrived)
+        pool.submit(inference)
         if lane.copies_to is not None:
             self._copy(inference, lane.copies_to)
 
     def _copy(self, inference: Inference, shadow: Lane) -> None:
         known = self.pools.get((shadow.pool.model, shadow.pool.number))
         if known is not None and takes_same(shadow.pool.content, inference.lane.pool.content):
-            inference.serial = next(self._serials)
+            self._last_serial += 1
+            inference.serial = self._last_serial
             shadow.pool.submit(Copy(inference, shadow, known.meter.role("shadow")))
 
 

@@ -9,11 +9,11 @@ from lastgood.serving.gateway.errors import BadRequestError, BusyError
 from lastgood.serving.gateway.http.messages import JSON, Request, Response, error_response
 from lastgood.serving.gateway.http.router import find_status
 from lastgood.serving.gateway.inference import Inference
-from lastgood.serving.gateway.pool.pending import Answers, Reason
+from lastgood.serving.gateway.pool.batch import Outputs
+from lastgood.serving.gateway.pool.pending import Reason
 from lastgood.serving.gateway.protocol.binary import BINARY, HEAD_BYTES
 from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.serving.gateway.reception import Reception
-from lastgood.serving.gateway.route import Lane
 from lastgood.serving.gateway.telemetry.context import Trace
 
 RETRY: Final = b"retry-after: 1\r\n"
@@ -51,10 +51,10 @@ class RestInference(Inference):
         """The request's."""
         return self.request.trace
 
-    def write(self, codec: Codec, outputs: Answers, start: int, stop: int) -> None:
+    def write(self, codec: Codec, outputs: Outputs, start: int, stop: int) -> None:
         """Answer 200."""
         body, head_bytes = codec.encode(self.request_id, outputs, start, stop, self.call)
-        origin = name_origin(self.runs_on)
+        origin = codec.name_origin(self.runs_on.role)
         if head_bytes is None:
             self.request.respond(Response(200, body, JSON, origin))
         else:
@@ -65,7 +65,8 @@ class RestInference(Inference):
         if reason == "disconnected" and self.request.connection is None:
             return
         status = _STATUSES[reason]
-        self.request.respond(error_response(status, text, extra=name_origin(self.runs_on) + (RETRY if status == 503 else b"")))
+        origin = self.desk.find(self.runs_on).codec.name_origin(self.runs_on.role)
+        self.request.respond(error_response(status, text, extra=origin + (RETRY if status == 503 else b"")))
 
 
 def read_address(headers: Mapping[bytes, bytes], params: Mapping[str, str], traffic: str) -> Address:
@@ -98,7 +99,7 @@ def infer(reception: Reception, request: Request, address: Address) -> None:
         return
     request_id = call.id if call.id is not None else reception.make_id()
     part = "" if slice_name is None else reception.label_slice(model, slice_name)
-    inference = RestInference(lane, call, request_id, desk, reception.find_desk, traffic, part)
+    inference = RestInference(lane, call, request_id, desk, traffic, part)
     inference.request = request
     if request.began:  # telemetry wants to know
         request.pending = inference
@@ -116,8 +117,3 @@ def refuse(error: LastgoodError) -> Response:
     """Give the answer for an error; what may pass is to be tried again."""
     extra = b"retry-after: %d\r\n" % error.retry_seconds if isinstance(error, BusyError) else RETRY if error.transient else b""
     return error_response(find_status(error), str(error), extra=extra)
-
-
-def name_origin(lane: Lane) -> bytes:
-    """Give the header lines that say which version answered, in which role."""
-    return b"x-lastgood-version: %d\r\nx-lastgood-role: %s\r\n" % (lane.pool.number, lane.role.encode())

@@ -6,16 +6,22 @@ builds a new `Route` for every change and puts it in place with one assignment; 
 `Lane` they were assigned to, so what they do is charged to the step and role they were dealt.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+import numpy as np
 
 from lastgood.registry.content import Content
 from lastgood.serving.gateway.limits import PoolLimits
 
+if TYPE_CHECKING:
+    from lastgood.serving.gateway.inference import Desk
+
 Role = Literal["candidate", "baseline", "live", "shadow"]  # live: no rollout is running; shadow: copies, whose answers nobody gets
 Kind = Literal["failed", "invalid", "slow"]
 MASK: Final = (1 << 64) - 1
+_BLOCK: Final = 256
 SHADOW_QUEUE: Final = 64  # copies that may wait; a shadow that is slower than the traffic gets fewer of them
 
 
@@ -36,9 +42,14 @@ class Tally:
         self.invalid = invalid  # a floating-point output that is not finite, or a shape that was not promised
         self.slow = slow
 
+    @classmethod
+    def of(cls, value: Mapping[str, int]) -> "Tally":
+        """Start from what `to_json` gave; what else is there is not looked at."""
+        return cls(value["requests"], value["batches"], value["failed"], value["invalid"], value["slow"])
+
     def to_json(self) -> dict[str, int]:
         """Give the counts by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {"requests": self.requests, "batches": self.batches, "failed": self.failed, "invalid": self.invalid, "slow": self.slow}
 
 
 class Pool(Protocol):
@@ -86,20 +97,33 @@ class Coin:
     Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014 (SplitMix64).
     """
 
-    __slots__ = ("counter", "seed")
+    __slots__ = ("_block", "_left", "counter", "seed")
 
     def __init__(self, seed: int, counter: int = 0) -> None:
         """Start at toss ``counter`` of the sequence that the 64-bit ``seed`` names."""
         self.seed = seed & MASK
         self.counter = counter
+        self._block: list[int] = []  # the next tosses, the last one first: some hundred at a time cost a tenth of one by one
+        self._left = 0
 
     def toss(self) -> int:
         """Give the next integer, uniform in [0, 2**64)."""
+        if not self._left:
+            self._block = _toss_many(self.seed, self.counter)
+            self._left = len(self._block)
         self.counter += 1
-        z = (self.seed + self.counter * 0x9E3779B97F4A7C15) & MASK
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-        return z ^ (z >> 31)
+        self._left -= 1
+        return self._block[self._left]
+
+
+def _toss_many(seed: int, counter: int) -> list[int]:
+    """Give the tosses after ``counter``, the last one first."""
+    # Whole numbers of 64 bits wrap around in numpy, which is the generator's arithmetic.
+    z = np.uint64(seed) + np.arange(counter + _BLOCK, counter, -1).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    tosses: list[int] = (z ^ (z >> np.uint64(31))).tolist()
+    return tosses
 
 
 @dataclass(slots=True)
@@ -115,7 +139,7 @@ class Lane:
     rollout: str = ""  # whose step this is, "" without one
     step: int = 0
     copies_to: "Lane | None" = None  # a shadow that gets a copy of each request of this lane
-    desk: Any = None  # what the reception keeps here: who writes and counts this lane's answers
+    desk: "Desk | None" = None  # what the reception keeps here: who writes and counts this lane's answers
 
 
 @dataclass(slots=True)

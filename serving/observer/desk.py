@@ -1,5 +1,6 @@
 """One model as the observer sees it: requests joined, written, and compared with the reference."""
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,6 +22,7 @@ from lastgood.serving.observer.wire import Array, Asked, Counted, Kept, Labelled
 log = structlog.get_logger()
 find_where = lru_cache(1024)(Where)  # one for all requests that share it: each remembered request holds on to it
 LOOK_UP_SECONDS: Final = 5.0  # a label that has waited this long is looked for in the log
+_LOOK_UP_SHARE: Final = 0.05  # of the time, at most: the log may be long, and a label nobody knows has all of it read
 
 
 class Desk:
@@ -44,6 +46,7 @@ class Desk:
         self._problem = problem
         self._unknown = self._repeated = 0
         self._told: Kept | None = None
+        self._look_due = 0.0  # monotonic time in seconds
         if settings.log and not problem:
             try:
                 self._log = PredictionLog(
@@ -101,10 +104,14 @@ class Desk:
             everything: Whether this is the last time.
         """
         self._flush(everything=everything)
-        waiting = self._joiner.take_early(now - LOOK_UP_SECONDS)
+        began = time.monotonic()
+        waiting = self._joiner.take_early(now - LOOK_UP_SECONDS) if everything or began >= self._look_due else {}
         if not waiting:
             return []
         found = self._look_up(waiting)
+        if self._log is not None:
+            ended = time.monotonic()
+            self._look_due = ended + (ended - began) / _LOOK_UP_SHARE
         self._unknown += len(waiting) - len(found)
         # No rollout and no step: what was answered that long ago is counted, and no longer judged.
         return [

@@ -62,7 +62,7 @@ class DockerSettings(BaseModel):
 
 
 class FrontSettings(BaseModel):
-    """The ``[front]`` table: how the inference port is reached; absolute paths, or relative to the project."""
+    """The ``[front]`` table: how the inference ports are reached; absolute paths, or relative to the project."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -70,6 +70,12 @@ class FrontSettings(BaseModel):
     tls_certificate: Path | None = Field(default=None, description="PEM file; the port speaks TLS, the socket file does not")
     tls_key: Path | None = Field(default=None, description="PEM file with the certificate's private key, without a password")
     ca_file: Path | None = Field(default=None, description="authorities that clients here trust; default: the certificate alone")
+    awake_seconds: float = Field(
+        default=0.0005,
+        ge=0.0,
+        le=0.01,
+        description="where requests follow each other within this time, the gateway looks for the next one instead of sleeping; 0: never",
+    )
 
     @model_validator(mode="after")
     def _check_pair(self) -> Self:
@@ -79,7 +85,7 @@ class FrontSettings(BaseModel):
 
     def resolved(self, project: Path) -> Self:
         """Give the same with absolute paths."""
-        paths = {name: None if path is None else project / path.expanduser() for name, path in self}
+        paths = {name: project / value.expanduser() for name, value in self if isinstance(value, Path)}
         return self.model_copy(update=paths)
 
 
@@ -114,7 +120,9 @@ class Settings(BaseSettings):
     port_alertmanager: Port = 19093
     backend: Literal["process", "docker"] = Field(default="process", description="what each replica is: a child process or a container")
     docker: DockerSettings = Field(default_factory=DockerSettings, description="containers, where backend = 'docker'")
-    front: FrontSettings = Field(default_factory=FrontSettings, description="socket file and TLS of the inference port")
+    front: FrontSettings = Field(
+        default_factory=FrontSettings, description="socket file and TLS of the inference port, and how long it stays awake"
+    )
     serving: ServingSettings = Field(default_factory=ServingSettings, description="how many replicas, and how each one runs")
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="access log and spans of the gateway")
     models: dict[str, ModelSettings] = Field(default_factory=dict)

@@ -21,7 +21,7 @@ pytestmark = [
 def run(*arguments: str, **environment: str) -> Any:
     """Run it as a person would, and give its JSON."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "serving" / "run.py"), "--json", "--models", "mlp", *arguments],
+        [sys.executable, str(ROOT / "benchmarks" / "serving" / "run.py"), "--json", "--interpreted", "--models", "mlp", *arguments],
         capture_output=True,
         text=True,
         timeout=280,

@@ -3,11 +3,13 @@
 from typing import cast
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lastgood.serving.gateway.charges import Incident
 from lastgood.serving.gateway.limits import PoolLimits
+from lastgood.serving.gateway.pool.answering import hand_out
 from lastgood.serving.gateway.pool.batch import Batch, Outputs
 from lastgood.serving.gateway.pool.batcher import Batcher
 from lastgood.serving.gateway.pool.pending import Key, Part, Pending
@@ -58,15 +60,21 @@ def test_every_request_is_in_exactly_one_batch(pendings: list[Pending], limit: i
         left = [pending for pending in left if all(pending is not gone for gone in batch.pendings)]
 
 
+@pytest.mark.interpreted
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=12))
 def test_outputs_are_split_as_inputs_were_joined(rows: list[int]) -> None:
-    """Splitting the joined array by spans gives each request its own rows back."""
-    batch = Batch([make(size, ()) for size in rows])
-    arrays = [np.arange(sum(rows) * 3, dtype=np.float64).reshape(-1, 3)]
-    outputs = Outputs(arrays, batch.rows, joined=True)
-    pieces = [outputs.values(0, start, stop) for _, start, stop in batch.spans()]
-    assert arrays[0].ravel().tolist() == [value for piece in pieces for value in piece]
-    assert [[size, 3] for size in rows] == [outputs.shape(0, start, stop) for _, start, stop in batch.spans()]
+    """Handing out the joined array gives each request its own rows back."""
+
+    class Kept(Pending):
+        def answered(self, outputs: Outputs, start: int, stop: int) -> None:
+            pieces.append((outputs.shape(0, start, stop), outputs.values(0, start, stop)))
+
+    pieces: list[tuple[tuple[int, ...], list[object]]] = []
+    batch = Batch([Kept(LANE, (np.zeros((size, 1), np.float32),), (), size, 0.0, 1e9) for size in rows])
+    array = np.arange(sum(rows) * 3, dtype=np.float64).reshape(-1, 3)
+    assert hand_out(batch, [array], None, None, joins=True) == [True] * len(rows)
+    assert array.ravel().tolist() == [value for _, piece in pieces for value in piece]
+    assert [(size, 3) for size in rows] == [shape for shape, _ in pieces]
 
 
 def test_bytes_bound_a_batch() -> None:

@@ -64,7 +64,7 @@ def test_every_datatype_comes_through_bit_for_bit(datatype: str, data: st.DataOb
     body, head_bytes = make_body({"x": (datatype, other)}, parameters={"binary_data_output": True})
     again = codec.decode(body, None, head_bytes)
     assert write_tensor(other) == write_tensor(again.inputs[0])
-    assert again._replace(inputs=()) == call._replace(inputs=())
+    assert (again.key, again.rows, again.binary) == (call.key, call.rows, call.binary)
     answer, length = codec.encode("id", Outputs([call.inputs[0]], call.rows, joined=True), 0, call.rows, call)
     assert length is not None
     output = json.loads(answer[:length])["outputs"][0]

@@ -339,6 +339,29 @@ def test_redacted_ids_are_looked_up_as_they_were_written(tmp_path: Path) -> None
     assert (3, 1, 1) == (found.version, found.labelled, found.correct)
 
 
+def test_looking_labels_up_takes_a_small_part_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that takes long to read is read the less often; what waits meanwhile is looked up together, and nothing is lost."""
+    now = [1000.0]
+    asked: list[list[str]] = []
+
+    def read(_: Path, ids: list[str]) -> list[dict[str, Any]]:
+        asked.append(ids)
+        now[0] += 2.0
+        return []
+
+    monkeypatch.setattr("lastgood.serving.observer.desk.find_answers", read)
+    monkeypatch.setattr("lastgood.serving.observer.desk.time.monotonic", lambda: now[0])
+    desk = Desk("m", PredictionSettings(), tmp_path, redact=None)
+    for number in range(60):
+        desk.take_labels(Labelled("m", 100.0 + number, [f"unknown-{number}"], [1]))
+        desk.work(106.0 + number)
+        now[0] += 1.0
+    assert 2 == len(asked)
+    assert [f"unknown-{number}" for number in range(sum(map(len, asked)))] == [key for ids in asked for key in ids]
+    desk.work(200.0, everything=True)
+    assert 60 == sum(map(len, asked))
+
+
 def test_a_redaction_that_would_end_the_process_ends_nothing(tmp_path: Path) -> None:
     """Neither when it is imported nor when it is called: the problem is said, and nothing is written."""
     (tmp_path / "leaves_early.py").write_text("raise SystemExit(4)", "utf-8")

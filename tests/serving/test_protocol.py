@@ -16,8 +16,9 @@ from lastgood.registry.content import Content, FileEntry
 from lastgood.serving.gateway.errors import BadRequestError
 from lastgood.serving.gateway.pool.batch import Outputs
 from lastgood.serving.gateway.protocol.codec import Codec
-from lastgood.serving.gateway.protocol.longlists import NotPlainError, cut_out
+from lastgood.serving.gateway.protocol.longlists import NotPlainError, cut_out, read_numbers
 from lastgood.serving.gateway.protocol.plain import PlainReader
+from lastgood.serving.gateway.protocol.signature import Call
 from lastgood.tensors import DATATYPES, TensorSpec
 
 FILES = (FileEntry("model.onnx", 0, "0" * 64),)
@@ -31,6 +32,11 @@ def make_codec(*inputs: TensorSpec, joins: bool = True) -> Codec:
 def make_body(*inputs: dict[str, Any], **more: Any) -> bytes:
     """Encode a request."""
     return json.dumps({"inputs": inputs, **more}).encode()
+
+
+def describe(call: Call) -> tuple[Any, ...]:
+    """Give all of a request but its tensors."""
+    return call.id, call.key, call.rows, tuple(call.outputs), call.binary, call.timeout_seconds
 
 
 def make_array(datatype: str) -> st.SearchStrategy[np.ndarray[Any, Any]]:
@@ -245,7 +251,7 @@ def test_a_plain_request_is_read_as_by_the_full_reader(
         return
     quick = codec.decode(body)
     np.testing.assert_array_equal(quick.inputs[0], call.inputs[0], strict=True)
-    assert quick._replace(inputs=()) == call._replace(inputs=())
+    assert describe(quick) == describe(call)
     if size and datatype != "BYTES" and datatype[0] != "U" and kinds is not NUMBERS:
         event("plain" if PlainReader([spec]).read(body) is not None else "not plain")
 
@@ -260,7 +266,7 @@ def test_long_lists_of_numbers_are_cut_out_and_read_as_they_are(lists: list[list
     body = msgspec.json.encode({"inputs": inputs, "id": name})
     cut = cut_out(body, len(lists))
     assert cut is not None
-    found = [cut.read(index) for index in range(len(lists))]
+    found = [read_numbers(own) for own in cut.lists]
     assert [np.array(numbers, np.float64).tolist() for numbers in lists] == [array.tolist() for array in found]
     assert msgspec.json.decode(cut.rest) == {"inputs": [{"name": name, "data": []} for _ in lists], "id": name}
 
@@ -287,7 +293,7 @@ def test_a_list_of_something_else_is_not_read(inside: bytes) -> None:
     cut = cut_out(b'{"inputs":[{"data":%s}]}' % inside, 1)
     assert cut is not None
     with pytest.raises(NotPlainError):
-        cut.read(0)
+        read_numbers(cut.lists[0])
 
 
 @given(

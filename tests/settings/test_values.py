@@ -64,7 +64,7 @@ def test_a_share_or_none_is_taken(tmp_path: Path, value: str) -> None:
     ("text", "names"),
     [
         ("fo = 1", r"Known settings: backend, .*token_file\.$"),
-        ("[front]\nca = 1", r"Known settings of \[front\]: ca_file, tls_certificate, tls_key, unix_socket\.$"),
+        ("[front]\nca = 1", r"Known settings of \[front\]: awake_seconds, ca_file, tls_certificate, tls_key, unix_socket\.$"),
         ("[models.m]\ngat = 1", r"Known settings of \[models\.m\]: gate, pipeline, predictions, rollout, update\.$"),
         ("[docker]\ncpu = 1", r"Known settings of \[docker\]: cpus, image, memory_bytes, pids, socket\.$"),
     ],

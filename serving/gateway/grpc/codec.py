@@ -15,7 +15,7 @@ import numpy as np
 
 from lastgood.serving.gateway.errors import BadRequestError
 from lastgood.serving.gateway.grpc.messages import ModelInferResponse
-from lastgood.serving.gateway.pool.pending import Answers
+from lastgood.serving.gateway.pool.batch import Outputs
 from lastgood.serving.gateway.protocol.binary import read_tensor, write_tensor
 from lastgood.serving.gateway.protocol.signature import Call, Signature, check_id, read_timeout
 from lastgood.serving.replica.slots import Array
@@ -118,7 +118,7 @@ def _decode_texts(elements: Sequence[bytes], where: str) -> Array:
 
 
 def write_answer(
-    title: tuple[str, int], signature: Signature, request_id: str, answers: Answers, start: int, stop: int, call: Call
+    title: tuple[str, int], signature: Signature, request_id: str, answers: Outputs, start: int, stop: int, call: Call
 ) -> bytes:
     """
     Write an answer.

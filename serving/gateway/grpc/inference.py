@@ -8,7 +8,8 @@ from lastgood.serving.gateway.errors import BadRequestError
 from lastgood.serving.gateway.grpc.codec import read_call, write_answer
 from lastgood.serving.gateway.grpc.statuses import REASONS, Reply, name_origin, refuse
 from lastgood.serving.gateway.inference import Inference
-from lastgood.serving.gateway.pool.pending import Answers, Reason
+from lastgood.serving.gateway.pool.batch import Outputs
+from lastgood.serving.gateway.pool.pending import Reason
 from lastgood.serving.gateway.protocol.codec import Codec
 from lastgood.serving.gateway.reception import Reception
 from lastgood.serving.gateway.telemetry.context import Trace
@@ -27,7 +28,7 @@ class GrpcInference(Inference):
         """The trace it belongs to, if any."""
         return self.call_trace
 
-    def write(self, codec: Codec, outputs: Answers, start: int, stop: int) -> None:
+    def write(self, codec: Codec, outputs: Outputs, start: int, stop: int) -> None:
         """Answer with the outputs, copied: they are valid during this call only."""
         pool = self.runs_on.pool
         body = write_answer((pool.model, pool.number), codec.signature, self.request_id, outputs, start, stop, self.call)
@@ -73,11 +74,11 @@ def infer(
         desk.meter.count(traffic, "bad_request")
         raise
     if left_seconds is not None:
-        call = call._replace(timeout_seconds=min(call.timeout_seconds, left_seconds))
+        call.timeout_seconds = min(call.timeout_seconds, left_seconds)
     request_id = call.id if call.id is not None else reception.make_id()
     slice_name = metadata.get("x-lastgood-slice")
     part = "" if slice_name is None else reception.label_slice(lane.pool.model, slice_name.encode())
-    inference = GrpcInference(lane, call, request_id, desk, reception.find_desk, traffic, part)
+    inference = GrpcInference(lane, call, request_id, desk, traffic, part)
     inference.reply, inference.call_trace = asyncio.get_running_loop().create_future(), trace
     if nothing is not None:
         inference.answer(nothing, 0, 0)

@@ -19,14 +19,17 @@ NO_PARAMS: Final[Mapping[str, str]] = MappingProxyType({})
 STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
-@dataclass(slots=True)
 class Response:
     """One answer; ``extra`` is further header lines, each ending in CRLF."""
 
-    status: int
-    body: bytes
-    content_type: bytes = JSON
-    extra: bytes = b""
+    __slots__ = ("body", "content_type", "extra", "status")
+
+    def __init__(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
+        """Make an answer."""
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.extra = extra
 
 
 @dataclass(slots=True)

@@ -14,9 +14,9 @@ import numpy as np
 from lastgood.serving.gateway.route import Role
 
 Outcome = Literal["ok", "failed", "invalid", "timeout", "refused", "bad_request", "disconnected"]
-SECONDS_BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-COMPUTE_BOUNDS: Final = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, *SECONDS_BOUNDS)
-ROWS_BOUNDS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+SECONDS_BOUNDS: Final[tuple[float, ...]] = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+COMPUTE_BOUNDS: Final[tuple[float, ...]] = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, *SECONDS_BOUNDS)
+ROWS_BOUNDS: Final[tuple[float, ...]] = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 _RECENT = 4096  # computations that the p99 is taken of
 _ENOUGH = 100  # fewer say nothing about a p99
 

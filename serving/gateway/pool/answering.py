@@ -25,7 +25,9 @@ def hand_out(batch: Batch, arrays: Sequence[Array], flags: Array | None, broken:
     # Where something is not finite and rows cannot be told apart, none is good.
     usable = broken is None and (flags is None or (joins and flags.size == batch.rows))
     answered: list[bool] = []
-    for pending, start, stop in batch.spans():
+    stop = 0
+    for pending in batch.pendings:
+        start, stop = stop, stop + pending.rows
         good = usable and not pending.finished and (flags is None or not flags[start:stop].any())
         answered.append(good)
         if good:

@@ -1,6 +1,6 @@
 """Requests that run as one, and their outputs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from lastgood.serving.gateway.charges import Incident
 from lastgood.serving.gateway.pool.pending import Pending, Run
@@ -30,15 +30,8 @@ class Batch:
 
     def tensors(self) -> list[tuple[Array, ...]]:
         """Give per input the parts to be joined."""
-        return list(zip(*(pending.inputs for pending in self.pendings), strict=True))
-
-    def spans(self) -> Iterator[tuple[Pending, int, int]]:
-        """Give each request with the rows that are its own."""
-        start = 0
-        for pending in self.pendings:
-            stop = start + pending.rows
-            yield pending, start, stop
-            start = stop
+        pendings = self.pendings
+        return [tuple([pending.inputs[index] for pending in pendings]) for index in range(len(pendings[0].inputs))]
 
 
 class Outputs:
@@ -74,12 +67,10 @@ class Outputs:
         width = len(values) // self.rows
         return values[start * width : stop * width]
 
-    def shape(self, output: int, start: int, stop: int) -> list[int]:
+    def shape(self, output: int, start: int, stop: int) -> tuple[int, ...]:
         """Give the shape of rows ``start`` to ``stop``."""
-        shape = list(self.arrays[output].shape)
-        if self._joined:
-            shape[0] = stop - start
-        return shape
+        shape: tuple[int, ...] = self.arrays[output].shape
+        return (stop - start, *shape[1:]) if self._joined else shape
 
     def part(self, output: int, start: int, stop: int) -> Array:
         """Give rows ``start`` to ``stop`` as they are, valid as long as the answer is."""

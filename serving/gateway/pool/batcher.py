@@ -7,7 +7,7 @@ flight, so a lone request never waits, and batches grow by themselves under load
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from lastgood.serving.gateway.charges import Incident
@@ -46,7 +46,8 @@ class Batcher:
     def put(self, pending: Pending) -> None:
         """Queue a request."""
         self._queue.append(pending)
-        self._count((pending,), 1)
+        self.rows += self._limits.weigh(pending.rows)
+        self.nbytes += pending.nbytes
 
     def put_back_halves(self, pendings: list[Pending], incident: Incident) -> None:
         """Queue the requests of a batch that failed before all others, so that each half of them runs without the other."""
@@ -60,7 +61,7 @@ class Batcher:
     def put_back(self, pendings: list[Pending]) -> None:
         """Queue requests before all others, in their order."""
         self._queue.extendleft(reversed(pendings))
-        self._count(pendings, 1)
+        self._count(pendings)
 
     def remove_all(self) -> list[Pending]:
         """Empty the queue and give what waited and is not finished."""
@@ -72,17 +73,21 @@ class Batcher:
         """Put these in the queue's place."""
         self._queue = deque(kept)
         self.rows = self.nbytes = 0
-        self._count(kept, 1)
+        self._count(kept)
 
-    def _count(self, pendings: Iterable[Pending], sign: int) -> None:
+    def _count(self, pendings: list[Pending]) -> None:
         for pending in pendings:
-            self.rows += sign * self._limits.weigh(pending.rows)
-            self.nbytes += sign * pending.nbytes
+            self.rows += self._limits.weigh(pending.rows)
+            self.nbytes += pending.nbytes
 
     def _drop(self) -> Pending:
         pending = self._queue.popleft()
-        self._count((pending,), -1)
+        self._forget(pending)
         return pending
+
+    def _forget(self, pending: Pending) -> None:
+        self.rows -= self._limits.weigh(pending.rows)
+        self.nbytes -= pending.nbytes
 
     def peek(self) -> Pending | None:
         """Give the next request without taking it; finished ones are dropped."""
@@ -130,9 +135,9 @@ class Batcher:
             looks -= 1
             pending = queue.popleft()
             if pending.finished:
-                self._count((pending,), -1)
+                self._forget(pending)
             elif pending.deadline < begins + self._limits.weigh(pending.rows) * row_seconds:
-                self._count((pending,), -1)
+                self._forget(pending)
                 self._late.append(pending)
             elif (
                 pending.key == key

@@ -73,7 +73,10 @@ class Crew:
     @property
     def rows(self) -> int:
         """Rows that are being computed, or are the next to be, as the queue counts them."""
-        return sum(self._limits.weigh(batch.rows) for worker in self._workers for batch in worker.in_flight.values())
+        rows = 0
+        for worker in self._workers:  # for each request
+            rows += worker.rows
+        return rows
 
     @property
     def busy(self) -> bool:

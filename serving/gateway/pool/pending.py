@@ -1,7 +1,7 @@
 """One request on its way to a replica and back, whatever protocol it came by."""
 
 import logging
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -10,26 +10,13 @@ from lastgood.serving.gateway.route import Lane
 from lastgood.serving.gateway.telemetry.context import Trace, describe
 from lastgood.serving.replica.slots import Array
 
+if TYPE_CHECKING:
+    from lastgood.serving.gateway.pool.batch import Outputs
+
 log = logging.getLogger(__name__)
 # Why a request got no answer; broken is a bug of the gateway.
 Reason = Literal["failed", "invalid", "unfit", "timeout", "died", "stopped", "broken", "disconnected"]
 Key = tuple[tuple[int, ...], ...]
-
-
-class Answers(Protocol):
-    """The outputs of one batch."""
-
-    def values(self, output: int, start: int, stop: int) -> list[object]:
-        """Give the elements of rows ``start`` to ``stop``, row-major."""
-        ...
-
-    def shape(self, output: int, start: int, stop: int) -> list[int]:
-        """Give the shape of rows ``start`` to ``stop``."""
-        ...
-
-    def part(self, output: int, start: int, stop: int) -> Array:
-        """Give rows ``start`` to ``stop`` as they are, valid as long as the answer is."""
-        ...
 
 
 class Run:
@@ -126,7 +113,7 @@ class Pending:
         """The trace it belongs to, if any."""
         return None
 
-    def answered(self, outputs: Answers, start: int, stop: int) -> None:
+    def answered(self, outputs: "Outputs", start: int, stop: int) -> None:
         """Take the answer: rows ``start`` to ``stop``, valid during this call only."""
         raise NotImplementedError
 
@@ -134,7 +121,7 @@ class Pending:
         """Take the reason why there is none."""
         raise NotImplementedError
 
-    def answer(self, outputs: Answers, start: int, stop: int) -> None:
+    def answer(self, outputs: "Outputs", start: int, stop: int) -> None:
         """Finish with an answer; a bug in writing it must not stop the others of the batch."""
         self.finished = True
         try:

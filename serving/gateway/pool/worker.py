@@ -11,25 +11,24 @@ from lastgood.serving.gateway.pool.pulse import Pulse
 class Worker:
     """A ready replica, its free slots, and the batches in flight by number."""
 
-    __slots__ = ("_free", "_next", "_weigh", "answered_at", "in_flight", "pulse", "replica")
+    __slots__ = ("_free", "_limits", "_next", "answered_at", "in_flight", "pulse", "replica", "rows")
 
     def __init__(self, replica: Replica, limits: PoolLimits) -> None:
         """Take over a replica that is ready."""
-        self._weigh = limits.weigh
+        self._limits = limits
         self.replica = replica
         self.pulse = Pulse(replica, limits.hang_seconds)
         self.in_flight: dict[int, Batch] = {}
         self._free = list(range(len(replica.slots)))
         self._next = 0
         self.answered_at = 0.0  # monotonic time in seconds
+        self.rows = 0  # in its hands, as the queue counts them
 
     def wait_seconds(self, now: float, row_seconds: float) -> float:
         """Give how long it will compute what it has in its hands, at that many seconds a row."""
-        batches = self.in_flight.values()
-        if not batches:
+        if not self.in_flight:
             return 0.0
-        rest = sum([self._weigh(batch.rows) for batch in batches]) * row_seconds
-        return max(0.0, rest - (now - self.began_at(next(iter(batches)))))
+        return max(0.0, self.rows * row_seconds - (now - self.began_at(next(iter(self.in_flight.values())))))
 
     def began_at(self, oldest: Batch) -> float:
         """Give when it began to compute the oldest batch in its hands, in monotonic seconds: after the answer before."""
@@ -59,11 +58,13 @@ class Worker:
         self._free.pop()
         self._next = (self._next + 1) & 0xFFFFFFFF
         self.in_flight[self._next] = batch
+        self.rows += self._limits.weigh(batch.rows)
         self.replica.run(batch.slot, self._next, used)
 
     def finish(self, number: int) -> Batch:
         """Take a batch back; its slot may be written again once the arrays read from it are done with."""
         self.answered_at = time.monotonic()
         batch = self.in_flight.pop(number)
+        self.rows -= self._limits.weigh(batch.rows)
         self._free.append(batch.slot)
         return batch

@@ -12,12 +12,14 @@ import msgspec
 
 from lastgood.registry.content import Content
 from lastgood.serving.gateway.errors import BadRequestError
-from lastgood.serving.gateway.pool.pending import Answers
+from lastgood.serving.gateway.pool.batch import Outputs
 from lastgood.serving.gateway.protocol import envelope
-from lastgood.serving.gateway.protocol.binary import read_tensor, split_body, write_tensor
+from lastgood.serving.gateway.protocol.answer import AnswerWriter
+from lastgood.serving.gateway.protocol.binary import read_tensor, split_body
 from lastgood.serving.gateway.protocol.elements import decode_elements
-from lastgood.serving.gateway.protocol.envelope import BinaryOutput, GivenInput, InferRequest, InferResponse, Output, read_flag, read_size
-from lastgood.serving.gateway.protocol.plain import PlainReader, PlainRequest
+from lastgood.serving.gateway.protocol.envelope import GivenInput, InferRequest, PlainRequest, read_flag, read_size
+from lastgood.serving.gateway.protocol.forms import Forms
+from lastgood.serving.gateway.protocol.plain import PlainReader
 from lastgood.serving.gateway.protocol.plans import Plans
 from lastgood.serving.gateway.protocol.signature import Call, Signature, check_id, read_timeout
 from lastgood.serving.replica.slots import Array
@@ -40,8 +42,18 @@ class Codec:
         self._plain = PlainReader(content.inputs)
         self._plans = Plans()
         self._every_output: tuple[Sequence[int], frozenset[int]] = (self.signature.all_outputs, frozenset())
+        self._forms = Forms(content.inputs, self._decode_plain)
+        self._writer = AnswerWriter(model, number, content.outputs)
         self._model = model
-        self._number = str(number)
+        self._number = number
+        self._origins: dict[str, bytes] = {}
+
+    def name_origin(self, role: str) -> bytes:
+        """Give the header lines that say which version answered, in which role."""
+        origin = self._origins.get(role)
+        if origin is None:
+            origin = self._origins[role] = b"x-lastgood-version: %d\r\nx-lastgood-role: %s\r\n" % (self._number, role.encode())
+        return origin
 
     def decode(self, body: bytes, coding: bytes | None = None, head_bytes: bytes | None = None) -> Call:
         """
@@ -57,7 +69,7 @@ class Codec:
         """
         if coding is not None:
             raise BadRequestError(f"The body has Content-Encoding {coding[:40].decode('latin-1')!r}; expected plain JSON.")
-        quick = self._decode_plain(body) if head_bytes is None else self._plans.read(body, head_bytes)
+        quick = self._forms.read(body) if head_bytes is None else self._plans.read(body, head_bytes)
         if quick is not None:
             return quick
         head, tail = split_body(body, head_bytes)
@@ -124,7 +136,7 @@ class Codec:
                 binary.add(position)
         return chosen, frozenset(binary)
 
-    def encode(self, request_id: str, answers: Answers, start: int, stop: int, call: Call) -> tuple[bytes, int | None]:
+    def encode(self, request_id: str, answers: Outputs, start: int, stop: int, call: Call) -> tuple[bytes, int | None]:
         """
         Write the body of an answer.
 
@@ -138,17 +150,7 @@ class Codec:
         Returns:
             The body, and how long its JSON is where binary tensors follow.
         """
-        outputs: list[Output | BinaryOutput] = []
-        tensors: list[bytes] = []
-        for position in call.outputs:
-            spec, shape = self.signature.outputs[position], answers.shape(position, start, stop)
-            if position in call.binary:
-                tensors.append(write_tensor(answers.part(position, start, stop)))
-                outputs.append(BinaryOutput(spec.name, spec.datatype, shape, {"binary_data_size": len(tensors[-1])}))
-            else:
-                outputs.append(Output(spec.name, spec.datatype, shape, answers.values(position, start, stop)))
-        head = envelope.encode(InferResponse(self._model, self._number, request_id, outputs))
-        return (b"".join((head, *tensors)), len(head)) if call.binary else (head, None)
+        return self._writer.write(request_id, answers, start, stop, call)
 
     def metadata(self, versions: Sequence[int]) -> dict[str, Any]:
         """Give the protocol's model metadata."""

@@ -1,10 +1,12 @@
 """The JSON of requests and answers, without the tensors' elements."""
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from lastgood.serving.gateway.errors import BadRequestError
+
+Element = TypeVar("Element")
 
 
 class GivenInput(msgspec.Struct):
@@ -33,35 +35,26 @@ class InferRequest(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-class Output(msgspec.Struct):
-    """One output of an answer, with its elements."""
+class PlainInput(msgspec.Struct, Generic[Element]):
+    """One input with its elements."""
 
     name: str
-    datatype: str
     shape: list[int]
-    data: list[object]
-
-
-class BinaryOutput(msgspec.Struct):
-    """One output of an answer whose elements follow behind the JSON."""
-
-    name: str
     datatype: str
-    shape: list[int]
-    parameters: dict[str, int]
+    data: list[Element]
+    parameters: dict[str, Any] | None = None
 
 
-class InferResponse(msgspec.Struct):
-    """An answer."""
+class PlainRequest(msgspec.Struct, Generic[Element]):
+    """A request with its elements."""
 
-    model_name: str
-    model_version: str
-    id: str
-    outputs: list[Output | BinaryOutput]
+    inputs: list[PlainInput[Element]]
+    id: str | None = None
+    outputs: list[WantedOutput] | None = None
+    parameters: dict[str, Any] | None = None
 
 
 _DECODER = msgspec.json.Decoder(InferRequest)
-encode = msgspec.json.Encoder().encode
 
 
 def decode(body: memoryview) -> InferRequest:

@@ -7,7 +7,7 @@ and the one before begins it unless a backslash is there; and a list of numbers 
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import simdjson
@@ -28,20 +28,22 @@ class Cut(NamedTuple):
     rest: bytes
     lists: Sequence[bytes]
 
-    def read(self, index: int) -> Array:
-        """
-        Give a list's numbers as float64.
 
-        Raises:
-            NotPlainError: It holds something else.
-        """
-        try:
-            numbers = _parser.parse(self.lists[index])
-            if isinstance(numbers, simdjson.Array):
-                return np.frombuffer(numbers.as_buffer(of_type="d"))
-        except (TypeError, ValueError, RuntimeError) as exc:
-            raise NotPlainError from exc
-        raise NotPlainError
+def read_numbers(raw: bytes) -> Array:
+    """
+    Give a JSON list's numbers as float64.
+
+    Raises:
+        NotPlainError: It holds something else.
+    """
+    try:
+        numbers = _parser.parse(raw)
+        if isinstance(numbers, simdjson.Array):
+            as_buffer: Any = numbers.as_buffer  # whose type hint promises bytes
+            return np.frombuffer(as_buffer(of_type="d"))
+    except (TypeError, ValueError, RuntimeError) as exc:
+        raise NotPlainError from exc
+    raise NotPlainError
 
 
 def cut_out(body: bytes, count: int) -> Cut | None:

@@ -10,42 +10,22 @@ import sys
 from array import array
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from lastgood.serving.gateway.protocol.elements import ARRAY_CODES, ELEMENTS
-from lastgood.serving.gateway.protocol.envelope import WantedOutput
-from lastgood.serving.gateway.protocol.longlists import NotPlainError, cut_out
+from lastgood.serving.gateway.protocol.envelope import PlainRequest
+from lastgood.serving.gateway.protocol.longlists import NotPlainError, cut_out, read_numbers
 from lastgood.serving.replica.slots import Array
 from lastgood.tensors import DATATYPES, TensorSpec
 
-Element = TypeVar("Element")
 # As `struct` names them.
 _PACKED: Final = {"BOOL": "?", "FP16": "e", "FP32": "f"}
 _ORDER: Final = "<" if sys.byteorder == "little" else ">"
 _LONG_BYTES: Final = 2048  # of a body, from which on it pays to read its numbers apart
 _FEW: Final = 4096  # elements that are packed as arguments of one call
-
-
-class PlainInput(msgspec.Struct, Generic[Element]):
-    """One input with its elements."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[Element]
-    parameters: dict[str, Any] | None = None
-
-
-class PlainRequest(msgspec.Struct, Generic[Element]):
-    """A request with its elements."""
-
-    inputs: list[PlainInput[Element]]
-    id: str | None = None
-    outputs: list[WantedOutput] | None = None
-    parameters: dict[str, Any] | None = None
 
 
 class PlainReader:
@@ -70,18 +50,56 @@ class PlainReader:
                 return None
             arrays = []
             for index, (given, (name, datatype, wanted, dtype, varies)) in enumerate(zip(message.inputs, self._specs, strict=True)):
-                shape, data = given.shape, given.data if long is None else long.read(index)
+                shape, data = given.shape, given.data if long is None else read_numbers(long.lists[index])
                 if given.name != name or given.datatype != datatype or given.parameters is not None:
                     return None
                 if not (_fits(shape, wanted) if varies else shape == wanted):
                     return None
                 if not len(data) or len(data) != math.prod(shape):
                     return None
-                packed = _pack(data, datatype) if isinstance(data, list) else _narrow(data, dtype)
-                arrays.append(np.ndarray(shape, dtype, packed))
+                arrays.append(_shape(data, datatype, dtype, shape))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, struct.error, NotPlainError):
             return None
         return message, tuple(arrays)
+
+
+class ElementReader:
+    """Reads the elements of one input by themselves: a flat list of numbers."""
+
+    __slots__ = ("_datatype", "_decode", "_dtype", "_numbers")
+
+    def __init__(self, datatype: str) -> None:
+        """Prepare for a datatype that is a number's."""
+        kind = ELEMENTS.get(datatype, int)
+        self._datatype = datatype
+        self._dtype = DATATYPES[datatype]
+        self._numbers = kind is float
+        self._decode = msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
+
+    def read(self, raw: bytes, shape: tuple[int, ...], count: int) -> Array:
+        """
+        Give a tensor.
+
+        Args:
+            raw: A JSON list.
+            shape: The tensor's.
+            count: How many elements it has.
+
+        Raises:
+            NotPlainError: It is no list of so many numbers within the datatype's range.
+        """
+        try:
+            data = read_numbers(raw) if self._numbers and len(raw) > _LONG_BYTES else self._decode(raw)
+            if len(data) != count:
+                raise NotPlainError
+            return _shape(data, self._datatype, self._dtype, shape)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, struct.error) as exc:
+            raise NotPlainError from exc
+
+
+def _shape(data: Array | list[Any], datatype: str, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
+    """Give elements the form of a tensor; one outside of its datatype's range is an OverflowError or a struct.error."""
+    return np.ndarray(shape, dtype, _pack(data, datatype) if isinstance(data, list) else _narrow(data, dtype))
 
 
 def _fits(shape: list[int], wanted: list[int]) -> bool:
@@ -113,7 +131,6 @@ def _narrow(data: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _pack(data: list[Any], datatype: str) -> Any:
-    """Give the elements' bytes; an element outside of its datatype's range is an OverflowError or a struct.error."""
     code = _PACKED.get(datatype)
     if code is not None and len(data) <= _FEW:
         return _make_packer(code, len(data))(*data)

@@ -40,7 +40,7 @@ class Plans:
         if plan is None or len(body) != length + plan.nbytes:
             return None
         inputs = tuple([np.ndarray(shape, dtype, body, length + offset) for shape, dtype, offset in plan.places])
-        return plan.call._replace(inputs=inputs)
+        return plan.call.with_inputs(inputs)
 
     def keep(self, head: bytes, call: Call, order: Sequence[int]) -> None:
         """
@@ -61,7 +61,7 @@ class Plans:
         places = [(array.shape, array.dtype, offsets[position]) for position, array in enumerate(whole)]
         if len(self._known) >= _KEPT:
             del self._known[next(iter(self._known))]
-        self._known[head] = _Plan(call._replace(inputs=()), places, end)
+        self._known[head] = _Plan(call.with_inputs(()), places, end)
 
 
 def _is_plain(array: Array) -> bool:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,16 +20,44 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _STATEFUL = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 
 
-class Call(NamedTuple):
-    """A decoded request: inputs in the content's order, what may be joined with it, and which outputs it wants by position."""
+class Call:
+    """A decoded request."""
 
-    id: str | None
-    inputs: tuple[Array, ...]
-    key: Key | None
-    rows: int
-    outputs: Sequence[int]
-    binary: frozenset[int] = frozenset()  # which of them are wanted in binary form
-    timeout_seconds: float = math.inf  # how long its client waits
+    __slots__ = ("binary", "id", "inputs", "key", "outputs", "rows", "timeout_seconds")
+
+    def __init__(
+        self,
+        request_id: str | None,
+        inputs: tuple[Array, ...],
+        key: Key | None,
+        rows: int,
+        outputs: Sequence[int],
+        binary: frozenset[int] = frozenset(),
+        timeout_seconds: float = math.inf,
+    ) -> None:
+        """
+        Keep what was read.
+
+        Args:
+            request_id: Of the client's choice, if it made one.
+            inputs: In the content's order.
+            key: What it may be joined with; None is nothing.
+            rows: Length of the first axis, 1 where nothing is joined.
+            outputs: Which ones it wants, by position.
+            binary: Those of them that are wanted in binary form.
+            timeout_seconds: How long its client waits.
+        """
+        self.id = request_id
+        self.inputs = inputs
+        self.key = key
+        self.rows = rows
+        self.outputs = outputs
+        self.binary = binary
+        self.timeout_seconds = timeout_seconds
+
+    def with_inputs(self, inputs: tuple[Array, ...]) -> "Call":
+        """Give the same request with other inputs, of the same shapes."""
+        return Call(self.id, inputs, self.key, self.rows, self.outputs, self.binary, self.timeout_seconds)
 
 
 class Signature:
@@ -167,7 +195,7 @@ def read_timeout(parameters: Mapping[str, Any]) -> float:
     Raises:
         BadRequestError: The time is none, or the request belongs to a sequence.
     """
-    if found := sorted(_STATEFUL & parameters.keys()):
+    if found := sorted(_STATEFUL.intersection(parameters)):
         raise BadRequestError(f"parameters.{found[0]} is set; models here keep no state from request to request.")
     timeout = parameters.get("timeout")
     if timeout is None:

@@ -44,7 +44,7 @@ class RoleStep:
     @classmethod
     def thaw(cls, value: dict[str, Any]) -> "RoleStep":
         """Read what was written of `freeze`."""
-        tally = Tally(**{name: value[name] for name in Tally.__slots__})
+        tally = Tally.of(value)
         return cls(tally, value["deaths"], value["process_seconds"], value.get("labelled", 0), value.get("wrong", 0))
 
 
