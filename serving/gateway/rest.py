@@ -53,7 +53,7 @@ class RestInference(Inference):
 
     def write(self, codec: Codec, outputs: Outputs, start: int, stop: int) -> None:
         """Answer 200."""
-        body, head_bytes = codec.encode(self.request_id, outputs, start, stop, self.call)
+        body, head_bytes = codec.answers.write(self.request_id, outputs, start, stop, self.call)
         origin = codec.name_origin(self.runs_on.role)
         if head_bytes is None:
             self.request.respond(Response(200, body, JSON, origin))

@@ -65,7 +65,7 @@ def test_every_datatype_comes_through_bit_for_bit(datatype: str, data: st.DataOb
     again = codec.decode(body, None, head_bytes)
     assert write_tensor(other) == write_tensor(again.inputs[0])
     assert (again.key, again.rows, again.binary) == (call.key, call.rows, call.binary)
-    answer, length = codec.encode("id", Outputs([call.inputs[0]], call.rows, joined=True), 0, call.rows, call)
+    answer, length = codec.answers.write("id", Outputs([call.inputs[0]], call.rows, joined=True), 0, call.rows, call)
     assert length is not None
     output = json.loads(answer[:length])["outputs"][0]
     assert (list(array.shape), len(answer) - length) == (output["shape"], output["parameters"]["binary_data_size"])
@@ -86,7 +86,7 @@ def test_json_and_binary_stand_side_by_side() -> None:
     assert [0.5, 1.5] == call.inputs[0].tolist()
     assert b.tolist() == call.inputs[1].tolist()
     # The second of two requests in one batch gets its own row.
-    answer, length = codec.encode("id", Outputs(call.inputs, 2, joined=True), 1, 2, call)
+    answer, length = codec.answers.write("id", Outputs(call.inputs, 2, joined=True), 1, 2, call)
     outputs = json.loads(answer[:length])["outputs"]
     assert ([1.5], "data" in outputs[1]) == (outputs[0]["data"], False)
     assert b[1:].tobytes() == answer[length:]

@@ -113,7 +113,7 @@ def test_what_the_client_writes_the_gateway_reads_and_the_other_way_round(dataty
     head = headers.get(HEAD_BYTES)
     call = codec.decode(body, None, None if head is None else head.encode())
     assert same(array.astype(dtype), call.inputs[0].astype(dtype))
-    answer, length = codec.encode("i", Outputs([call.inputs[0]], call.rows, joined=False), 0, call.rows, call)
+    answer, length = codec.answers.write("i", Outputs([call.inputs[0]], call.rows, joined=False), 0, call.rows, call)
     back = decode_answer(answer, {} if length is None else {HEAD_BYTES: str(length)}, tries=1, seconds=0.0)
     assert same(array.astype(dtype), back.outputs["x"])
     assert (7, "i", None) == (back.version, back.id, back.role)

@@ -62,7 +62,7 @@ def test_every_datatype_comes_through_exactly(datatype: str, nested: bool, data:
     call = codec.decode(make_body({"name": "x", "datatype": datatype, "shape": list(array.shape), "data": elements}))
     np.testing.assert_array_equal(array, call.inputs[0], strict=True)
     assert array.shape[0] == call.rows
-    answer = json.loads(codec.encode("id", Outputs([call.inputs[0]], call.rows, joined=True), 0, call.rows, call)[0])
+    answer = json.loads(codec.answers.write("id", Outputs([call.inputs[0]], call.rows, joined=True), 0, call.rows, call)[0])
     again = codec.decode(make_body(*answer["outputs"]))
     np.testing.assert_array_equal(array, again.inputs[0], strict=True)
 

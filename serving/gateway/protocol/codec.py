@@ -12,7 +12,6 @@ import msgspec
 
 from lastgood.registry.content import Content
 from lastgood.serving.gateway.errors import BadRequestError
-from lastgood.serving.gateway.pool.batch import Outputs
 from lastgood.serving.gateway.protocol import envelope
 from lastgood.serving.gateway.protocol.answer import AnswerWriter
 from lastgood.serving.gateway.protocol.binary import read_tensor, split_body
@@ -43,7 +42,7 @@ class Codec:
         self._plans = Plans()
         self._every_output: tuple[Sequence[int], frozenset[int]] = (self.signature.all_outputs, frozenset())
         self._forms = Forms(content.inputs, self._decode_plain)
-        self._writer = AnswerWriter(model, number, content.outputs)
+        self.answers = AnswerWriter(model, number, content.outputs)
         self._model = model
         self._number = number
         self._origins: dict[str, bytes] = {}
@@ -135,22 +134,6 @@ class Codec:
             if own or (own is None and always):
                 binary.add(position)
         return chosen, frozenset(binary)
-
-    def encode(self, request_id: str, answers: Outputs, start: int, stop: int, call: Call) -> tuple[bytes, int | None]:
-        """
-        Write the body of an answer.
-
-        Args:
-            request_id: Of the request.
-            answers: What was computed.
-            start: First row that is the request's own.
-            stop: Behind its last one.
-            call: Says which outputs are wanted, and how.
-
-        Returns:
-            The body, and how long its JSON is where binary tensors follow.
-        """
-        return self._writer.write(request_id, answers, start, stop, call)
 
     def metadata(self, versions: Sequence[int]) -> dict[str, Any]:
         """Give the protocol's model metadata."""
