@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from lastgood.serving.client import Control, Predictor
 from lastgood.tensors import TensorSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the other benchmarks are scripts, too
-from place import MODEL, NEVER, Built, open_place
+from place import GATEWAY, MODEL, NEVER, Built, open_place
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "src"
@@ -91,7 +91,7 @@ class Server:
 
 
 @contextmanager
-def open_ours(model: Model) -> Iterator[tuple[Server, Callable[[], str]]]:
+def open_ours(model: Model, *, command: Sequence[str] = GATEWAY) -> Iterator[tuple[Server, Callable[[], str]]]:
     """
     Start the gateway with two versions of the model, each of which gets half of the requests under the judge's eyes.
 
@@ -104,7 +104,7 @@ def open_ours(model: Model) -> Iterator[tuple[Server, Callable[[], str]]]:
         inputs, outputs = (TensorSpec("x", "FP32", (-1, *model.shape)),), (TensorSpec("y", "FP32", (-1, model.classes)),)
         return Built({"model.onnx": data}, inputs, outputs)
 
-    with open_place(2, build=build) as place, place.control() as control, Predictor(place.settings) as predictor:
+    with open_place(2, build=build, command=command) as place, place.control() as control, Predictor(place.settings) as predictor:
         place.deploy(control, 1, strategy="direct", soak_requests=1)
         row = [write_tensor(model.rows()[:1])]
         for state in control.watch(MODEL, seconds=60):

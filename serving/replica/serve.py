@@ -30,7 +30,7 @@ def serve(connection: socket.socket, model: Model, slots: Sequence[Slot]) -> boo
             return True
         _, index, number, used, _, _ = notices.unpack(message)
         try:
-            answer = _run(model, slots[index], index, number, used)
+            answer = run_batch(model, slots[index], index, number, used)
         except Exception as exc:  # noqa: BLE001  # whatever the model raises is this batch's answer
             if limited and memory.ran_out(exc):
                 memory.give_up()
@@ -41,7 +41,8 @@ def serve(connection: socket.socket, model: Model, slots: Sequence[Slot]) -> boo
             return False
 
 
-def _run(model: Model, slot: Slot, index: int, number: int, used: int) -> bytes:
+def run_batch(model: Model, slot: Slot, index: int, number: int, used: int) -> bytes:
+    """Compute the batch in a slot; give the notice that says where its answer is: in the same slot."""
     feeds = dict(zip(model.input_names, slot.read(used), strict=True))
     start = time.perf_counter()
     outputs = [np.asarray(output) for output in model.run(feeds)]
