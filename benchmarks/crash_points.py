@@ -35,14 +35,21 @@ def copy_place(origin: Place, number: int) -> Place:
     return Place(origin.settings.model_copy(update=fresh), origin.digests)
 
 
-async def deploy_and_roll_back(place: Place) -> bool:
-    """Roll version 2 out and back; give whether the rollback was confirmed before the gateway died."""
+async def dies(place: Place) -> bool:
+    """Say whether a gateway that broke off is dead; its connections end a moment before it does."""
+    end = time.monotonic() + 10
+    while place.pid() is not None and time.monotonic() < end:
+        await asyncio.sleep(0.01)
+    return place.pid() is None
+
+
+async def deploy_and_roll_back(place: Place) -> None:
+    """Roll version 2 out and back."""
     with place.control() as control:
         async with constant_load(place.settings.port_rest, connections=2, per_second=400):
             place.deploy(control, 2, step_requests=5, soak_requests=5)
             await until(control, "stable", seconds=20)
         await asyncio.to_thread(control.rollback, MODEL, to=None, keep=False, actor="benchmark", why="back")
-    return True
 
 
 async def crash_at(origin: Place, point: int) -> dict[str, Any]:
@@ -50,12 +57,15 @@ async def crash_at(origin: Place, point: int) -> dict[str, Any]:
     place = copy_place(origin, point)
     confirmed = False
     try:
+        crashed = False
         try:
             place.start((sys.executable, str(HERE / "crashing_gateway.py"), str(point)))
-            confirmed = await deploy_and_roll_back(place)
+            await deploy_and_roll_back(place)
+            confirmed = True
+            with place.control() as control:
+                await recorded(control)  # what is written after the answer is a point, too
         except (LastgoodError, OSError, asyncio.IncompleteReadError, ValueError, ExceptionGroup):
-            pass  # it died somewhere: that is the point
-        crashed = place.pid() is None
+            crashed = await dies(place)  # somewhere: that is the point
         place.stop()
         journal = (place.settings.home / "gateway" / "withdrawals.jsonl").read_text("utf-8")
         promised = '"withdraw"' in journal and journal.rstrip().endswith("}")
