@@ -19,6 +19,7 @@ PATTERNS = (
     "gateway/grpc/inference.py",
     "gateway/http/[!_]*.py",
     "gateway/inference.py",
+    "gateway/kept.py",
     "gateway/limits.py",
     "gateway/meters/meters.py",
     "gateway/observation/feed.py",

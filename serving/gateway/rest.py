@@ -65,7 +65,7 @@ class RestInference(Inference):
         if reason == "disconnected" and self.request.connection is None:
             return
         status = _STATUSES[reason]
-        origin = self.desk.find(self.runs_on).codec.name_origin(self.runs_on.role)
+        origin = self._serving_desk().codec.name_origin(self.runs_on.role)
         self.request.respond(error_response(status, text, extra=origin + (RETRY if status == 503 else b"")))
 
 

@@ -23,12 +23,11 @@ _QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 class Wakefulness:
     """Keeps one event loop awake for a while after each request, as long as the next ones come within that."""
 
-    __slots__ = ("_awake", "_last", "_limit", "_loop", "_pause", "_until")
+    __slots__ = ("_awake", "_last", "_limit", "_pause", "_until")
 
     def __init__(self, limit_seconds: float) -> None:
-        """Stay awake for so long at most, 0 is never; belongs to the running loop from the first request on."""
+        """Stay awake for so long at most, 0 is never; belongs to one event loop."""
         self._limit = limit_seconds
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._pause = _LONGEST * limit_seconds  # mean seconds between requests
         self._last = 0.0
         self._until = 0.0
@@ -44,14 +43,12 @@ class Wakefulness:
         self._until = now + limit
         if not self._awake:
             self._awake = True
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._look)
+            asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
         # Whoever is called soon keeps the loop from sleeping; between two calls it looks at every socket.
-        if self._loop is not None and time.monotonic() < self._until:
-            self._loop.call_soon(self._look)
+        if time.monotonic() < self._until:
+            asyncio.get_running_loop().call_soon(self._look)
         else:
             self._awake = False
 

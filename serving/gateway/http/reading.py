@@ -15,6 +15,7 @@ from lastgood.serving.gateway.http.framing import (
     keeps_alive,
 )
 from lastgood.serving.gateway.http.messages import Head, Request
+from lastgood.serving.gateway.kept import keep
 from lastgood.serving.gateway.limits import HttpLimits
 from lastgood.serving.gateway.telemetry.context import cut_traceparent, read_traceparent
 
@@ -48,9 +49,7 @@ class Heads:
         """Keep a head that was checked; not one with a query, which is seldom the same twice."""
         if head.query or len(raw) > _KEPT_BYTES:
             return
-        if len(self._known) >= _KEPT_HEADS:
-            del self._known[next(iter(self._known))]
-        self._known[raw] = head
+        keep(self._known, raw, head, _KEPT_HEADS)
 
 
 class RequestReader:

@@ -46,8 +46,7 @@ class Batcher:
     def put(self, pending: Pending) -> None:
         """Queue a request."""
         self._queue.append(pending)
-        self.rows += self._limits.weigh(pending.rows)
-        self.nbytes += pending.nbytes
+        self._add(pending)
 
     def put_back_halves(self, pendings: list[Pending], incident: Incident) -> None:
         """Queue the requests of a batch that failed before all others, so that each half of them runs without the other."""
@@ -77,8 +76,11 @@ class Batcher:
 
     def _count(self, pendings: list[Pending]) -> None:
         for pending in pendings:
-            self.rows += self._limits.weigh(pending.rows)
-            self.nbytes += pending.nbytes
+            self._add(pending)
+
+    def _add(self, pending: Pending) -> None:
+        self.rows += self._limits.weigh(pending.rows)
+        self.nbytes += pending.nbytes
 
     def _drop(self) -> Pending:
         pending = self._queue.popleft()

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from lastgood.serving.gateway.kept import keep
 from lastgood.serving.gateway.pool.batch import Outputs
 from lastgood.serving.gateway.protocol.binary import write_tensor
 from lastgood.serving.gateway.protocol.signature import Call
@@ -71,7 +72,5 @@ class AnswerWriter:
         if named is None:
             spec = self._specs[position]
             named = _encode({"name": spec.name, "datatype": spec.datatype, "shape": shape}).removesuffix(b"}")
-            if len(self._names) >= _KEPT:
-                self._names.clear()
-            self._names[key] = named
+            keep(self._names, key, named, _KEPT)
         return named

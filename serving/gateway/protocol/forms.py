@@ -7,16 +7,16 @@ some text or of another field, is proven when the words are remembered: with oth
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from lastgood.serving.gateway.kept import keep
 from lastgood.serving.gateway.protocol.longlists import NotPlainError
 from lastgood.serving.gateway.protocol.plain import ElementReader
 from lastgood.serving.gateway.protocol.signature import Call
 from lastgood.tensors import DATATYPES, TensorSpec
 
-T = TypeVar("T")
 Words = tuple[bytes, bytes]
 _KEPT: Final = 256
 _KEPT_BYTES: Final = 2048  # longer words are not remembered
@@ -73,7 +73,7 @@ class Forms:
         if refused or len(words[0]) + len(words[1]) > _KEPT_BYTES:
             return
         if refused is None:
-            _put(self._met, words, False)
+            keep(self._met, words, False, _KEPT)
             return
         array = call.inputs[0]
         others = np.arange(array.size) % 2 + (array.ravel()[0] == 0)  # other numbers than were there
@@ -81,10 +81,4 @@ class Forms:
         if read is None or read.inputs[0].shape != array.shape or not np.array_equal(read.inputs[0].ravel(), others):
             self._met[words] = True
             return
-        _put(self._known, words, _Form(call.with_inputs(()), array.shape, array.size))
-
-
-def _put(kept: dict[Words, T], words: Words, value: T) -> None:
-    if len(kept) >= _KEPT:
-        del kept[next(iter(kept))]
-    kept[words] = value
+        keep(self._known, words, _Form(call.with_inputs(()), array.shape, array.size), _KEPT)

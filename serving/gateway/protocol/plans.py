@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from lastgood.serving.gateway.kept import keep
 from lastgood.serving.gateway.protocol.signature import Call
 from lastgood.serving.replica.slots import Array
 
@@ -59,9 +60,7 @@ class Plans:
             offsets[position] = end
             end += whole[position].nbytes
         places = [(array.shape, array.dtype, offsets[position]) for position, array in enumerate(whole)]
-        if len(self._known) >= _KEPT:
-            del self._known[next(iter(self._known))]
-        self._known[head] = _Plan(call.with_inputs(()), places, end)
+        keep(self._known, head, _Plan(call.with_inputs(()), places, end), _KEPT)
 
 
 def _is_plain(array: Array) -> bool:
