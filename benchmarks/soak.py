@@ -33,6 +33,7 @@ from lastgood.serving.client import Control
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 RELEASE_SECONDS: Final = 30.0
+ALL_ROWS: Final = 1e6  # a second: every request is observed, so that what the observer may remember is full before the half
 REMEMBERED_BYTES: Final = 400  # of one request in the observer, its id included
 LABELLED: Final = ("json", "binary", "grpc", "pipelined", "left")  # kinds whose requests the observer remembers, with the large ones
 
@@ -169,7 +170,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lastgood-soak-") as folder:
         counts = Path(folder) / "tasks"
         command = (sys.executable, str(Path(__file__).with_name("counted_gateway.py")), str(counts))
-        with open_place(int(seconds // RELEASE_SECONDS) + 3, command=command, build=build, grpc=True) as place:
+        versions = int(seconds // RELEASE_SECONDS) + 3
+        with open_place(versions, command=command, build=build, predictions={"rows_per_second": ALL_ROWS}, grpc=True) as place:
             result, samples = asyncio.run(soak(place, counts, seconds, arguments.rate))
     print(f"{time.monotonic() - began:.0f} s in all", file=sys.stderr)
     result["missed"] = find_missed(result)

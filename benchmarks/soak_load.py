@@ -192,12 +192,13 @@ async def leave(mixed: Mixed, pause: float) -> None:
 
 
 async def label(mixed: Mixed, pause: float) -> None:
-    """Tell what the answers should have been, those of the last moments together."""
+    """Tell what the answers should have been, those of the last moments together, and one of a request that never was."""
     wire = await Wire.open(mixed.port)
     while await mixed.pause(pause):
         told = [mixed.labels.popleft() for _ in range(len(mixed.labels))]
         if not told:
             continue
+        told.append((f"never-{next(mixed.numbers)}", 0))
         mixed.asked["labels"] += len(told)
         body = json.dumps({"labels": [{"id": name, "label": own} for name, own in told]}).encode()
         wire.writer.write(frame(f"/v2/models/{MODEL}/feedback", body))

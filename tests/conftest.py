@@ -15,9 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lastgood import __version__
 
+# How long an example takes depends on what else the machine does; pytest's own limit ends what hangs.
+settings.register_profile("lastgood", deadline=None)
+settings.load_profile("lastgood")
 ROOT = Path(__file__).parents[1]
 BASE = "lastgood-test-base"
 WHEELHOUSE = "lastgood-test-wheelhouse"

@@ -5,7 +5,7 @@ Bounded: the oldest requests are forgotten first. A label that comes before its 
 forgotten is handed back, so that it can be looked up in the log.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -65,10 +65,11 @@ class Joiner:
         self._remembered = remembered
         self._waiting = waiting
         self._most_early = early
-        self._by_key: dict[str, _Request] = {}
-        self._by_serial: dict[int, _Request] = {}  # those that were copied to a shadow and have no answer of it yet
-        self._early: dict[str, tuple[int, float]] = {}  # labels that came first, and when
-        self._shadows: dict[int, tuple[int, str]] = {}  # answers of a shadow that came first
+        # In order: what lies at the front of a plain dict is found past all that was ever taken from there.
+        self._by_key: OrderedDict[str, _Request] = OrderedDict()
+        self._by_serial: OrderedDict[int, _Request] = OrderedDict()  # those that were copied to a shadow and have no answer of it yet
+        self._early: OrderedDict[str, tuple[int, float]] = OrderedDict()  # labels that came first, and when
+        self._shadows: OrderedDict[int, tuple[int, str]] = OrderedDict()  # answers of a shadow that came first
         self.tallies = Tallies()
 
     def add_answer(self, key: str, answer: int, where: Where, *, serial: int = 0) -> None:
@@ -82,13 +83,14 @@ class Joiner:
             serial: Its number, unlike any other's, if a shadow has a copy; else 0.
         """
         request = self._by_key[key] = _Request(key, answer, where)
+        self._by_key.move_to_end(key)
         if serial:
             before = self._shadows.pop(serial, None)
             if before is None:
                 self._by_serial[serial] = request
                 # By itself: the same id again takes no more room among the requests, but does here.
                 while len(self._by_serial) > self._waiting:
-                    del self._by_serial[next(iter(self._by_serial))]
+                    self._by_serial.popitem(last=False)
             else:
                 self._pair(request, *before)
         early = self._early.pop(key, None)
@@ -105,7 +107,7 @@ class Joiner:
             return
         self._shadows[serial] = (answer, rollout)
         while len(self._shadows) > self._waiting:
-            del self._shadows[next(iter(self._shadows))]
+            self._shadows.popitem(last=False)
 
     def add_label(self, key: str, label: int, now: float) -> None:
         """Take what a request's answer should have been; of several labels the first one counts."""
@@ -120,7 +122,7 @@ class Joiner:
         else:
             self._early[key] = (label, now)
             while len(self._early) > self._most_early:
-                del self._early[next(iter(self._early))]
+                self._early.popitem(last=False)
                 self.tallies.dropped += 1
 
     def take_early(self, before: float, most: int = LOOKED_UP) -> dict[str, int]:
@@ -144,7 +146,7 @@ class Joiner:
         return tallies
 
     def _forget(self) -> None:
-        request = self._by_key.pop(next(iter(self._by_key)))
+        _, request = self._by_key.popitem(last=False)
         self.tallies.forgotten += request.label == _UNSET
 
     def _label(self, request: _Request, label: int) -> None:

@@ -9,17 +9,18 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from lastgood.monitoring.predictions.columns import INPUT, OUTPUT, file_name, labels_folder, list_files
+from lastgood.monitoring.predictions.columns import INPUT, OUTPUT, file_name, labels_folder
 from lastgood.monitoring.predictions.errors import LogTooSmallError
 from lastgood.monitoring.predictions.gather import Array, Buffers, Gathered
 from lastgood.monitoring.predictions.read import load_arrow
 from lastgood.monitoring.predictions.redact import Redact, Redaction
+from lastgood.monitoring.predictions.retention import Retention
 
 FILE_ROWS: Final = 20_000
 FILE_BYTES: Final = 32 << 20  # gathered in memory before files are written
@@ -50,7 +51,7 @@ class PredictionLog:
         load_arrow()
         self._folder = folder
         self._max_bytes = max_bytes
-        self._max_seconds = max_seconds
+        self._retention = Retention((folder, labels_folder(folder)), max_bytes=max_bytes, max_seconds=max_seconds)
         self._file_bytes = min(FILE_BYTES, max_bytes // _FILES)
         self._leave_out = frozenset(leave_out)
         self._redaction = Redaction(redact)
@@ -164,17 +165,7 @@ class PredictionLog:
             fresh.replace(path)
         finally:
             fresh.unlink(missing_ok=True)
-        self._remove_old()
-
-    def _remove_old(self) -> None:
-        least = datetime.now(UTC) - timedelta(seconds=self._max_seconds)
-        total = 0
-        files = sorted((*list_files(self._folder), *list_files(labels_folder(self._folder))), key=lambda path: path.name, reverse=True)
-        recent = {path for folder in (self._folder, labels_folder(self._folder)) for path in list_files(folder, least)}
-        for path in files:
-            total += path.stat().st_size
-            if total > self._max_bytes or path not in recent:
-                path.unlink(missing_ok=True)
+        self._retention.add(path, size)
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_day_that_is_off_as_a_whole_is_not_learnt_as_usual(daily_rows: tuple[A
     assert "in/x[3]" == report.moved[0].feature
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(cuts=st.lists(st.integers(0, 1500), max_size=6))
 def test_how_rows_are_split_over_calls_changes_nothing(profile: Profile, cuts: list[int]) -> None:
     """One row at a time or all at once: the evidence is the same up to rounding, and so is what moved."""
@@ -231,7 +231,7 @@ def test_how_rows_are_split_over_calls_changes_nothing(profile: Profile, cuts: l
     assert (one.state, one.rows, one.since, one.raised_at) == (other.state, other.rows, other.since, other.raised_at)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(stop=st.integers(1, 1999), seed=st.integers(0, 3))
 def test_a_restarted_process_goes_on_as_if_it_had_not_been(profile: Profile, stop: int, seed: int) -> None:
     """Whatever the moment: from its JSON a monitor gives the report, bit for bit, that it would have given."""
@@ -288,7 +288,7 @@ def test_an_alarm_stays_while_the_drift_lasts_and_ends_with_it(profile: Profile)
     assert (True, False, 400.0, None) == (report.alarm, report.acknowledged, report.raised_at, report.recovered_at)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(spells=st.lists(st.tuples(st.integers(1, 600), st.sampled_from([0.0, 0.8, -0.8, 50.0])), min_size=1, max_size=8))
 def test_whatever_comes_and_goes_a_report_can_be_given(profile: Profile, spells: list[tuple[int, float]]) -> None:
     """Drift that ends and begins again within one call, too; an alarm always names something, since some time."""

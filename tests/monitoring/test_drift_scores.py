@@ -64,7 +64,7 @@ def test_the_stakes_of_all_bets_add_up_to_one() -> None:
     assert math.isclose(1, 2 * sum(SHIFT_BETS.values()) + 2 * sum(SPREAD_BETS.values()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts=st.one_of(COUNTS, FEW), tolerated=st.floats(0, 1.5), part=st.floats(0, 1))
 def test_a_bet_averages_to_at_most_one_under_every_tolerated_tilt_of_the_reference(counts: Array, tolerated: float, part: float) -> None:
     """The composite null hypothesis, for either direction of mean and spread: not only the sample that was seen is innocent."""

@@ -1,6 +1,7 @@
 """Answers, shadows and labels: every order gives the same counts."""
 
 import itertools
+import time
 import warnings
 from collections.abc import Callable
 
@@ -104,6 +105,32 @@ def test_the_same_id_again_is_another_request() -> None:
     joiner.add_label("a", 2, 0.0)
     found = joiner.take()
     assert ({"r": [1, 0, 0, 0, 0]}, 1) == (found.pairs, found.correct[LIVE])
+
+
+def test_an_id_that_comes_again_is_the_newest() -> None:
+    """Others are forgotten before it."""
+    joiner = Joiner(remembered=2)
+    for key in ("a", "b", "a", "c"):
+        joiner.add_answer(key, 1, LIVE)
+    for key in ("a", "b", "c"):
+        joiner.add_label(key, 1, 0.0)
+    assert 2 == joiner.take().labelled[LIVE]
+    assert {"b": 1} == joiner.take_early(1.0)
+
+
+def test_forgetting_costs_the_same_however_many_were_forgotten() -> None:
+    """A gateway is watched for months, at thousands of requests a second."""
+
+    def spend(joiner: Joiner, keys: range) -> float:
+        began = time.thread_time()
+        for key in keys:
+            joiner.add_answer(str(key), 1, LIVE)
+        return time.thread_time() - began
+
+    few, many = Joiner(remembered=100), Joiner(remembered=100_000)
+    spend(many, range(200_000))
+    small, large = (min(spend(joiner, range(start, start + 5_000)) for start in range(200_000, 230_000, 5_000)) for joiner in (few, many))
+    assert large < 8 * small
 
 
 def test_an_output_that_is_no_label_is_not_judged() -> None:

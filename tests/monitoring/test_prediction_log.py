@@ -156,6 +156,25 @@ def test_the_oldest_files_go_first(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in list_files(tmp_path)) <= 40_000
 
 
+def test_what_an_earlier_writer_left_goes_first_and_what_is_too_old_goes(tmp_path: Path) -> None:
+    """Answers and labels; a file that somebody removed by hand meanwhile is no problem."""
+    for number in range(4):
+        log = open_log(tmp_path)
+        log.add(columns([str(number)], at=NOW + timedelta(minutes=number)), {}, {})
+        log.add_labels([NOW + timedelta(minutes=number)], [str(number)], [1])
+        log.flush(everything=True)
+    age = (datetime.now(UTC) - NOW).total_seconds()
+    log = PredictionLog(tmp_path, max_bytes=1 << 30, max_seconds=age - 90)
+    log.add(columns(["4"], at=datetime.now(UTC)), {}, {})
+    log.flush(everything=True)
+    assert ["2", "3", "4"] == read_rows(tmp_path, columns=("id",))["id"].tolist()
+    assert 2 == len(list_files(labels_folder(tmp_path)))
+    list_files(tmp_path)[0].unlink()
+    log.add(columns(["5"], at=datetime.now(UTC)), {}, {})
+    log.flush(everything=True)
+    assert ["3", "4", "5"] == read_rows(tmp_path, columns=("id",))["id"].tolist()
+
+
 def test_rows_that_need_more_than_a_file_may_have_leave_the_newest(tmp_path: Path) -> None:
     """Written at once, and still within the limit of size."""
     log = open_log(tmp_path, max_bytes=40_000)

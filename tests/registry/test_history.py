@@ -44,7 +44,7 @@ def seen(held: Held | None) -> tuple[int, datetime] | None:
     return None if held is None else (held.version.number, held.since)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(MOVES)
 def test_at_gives_what_a_list_of_moves_gives(moves: list[tuple[int, str, int | None]]) -> None:
     """At every second, the last move until then says who held an alias; times never run backwards."""

@@ -27,7 +27,7 @@ def test_an_open_entry_is_there_after_opening_again_and_a_closed_one_is_not(tmp_
     again.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(cut=st.integers(0, 2000))
 def test_a_line_cut_off_anywhere_costs_only_itself(tmp_path: Path, cut: int) -> None:
     """A crash in the middle of the last line leaves every earlier line, and the journal opens."""
