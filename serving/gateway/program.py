@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from lastgood.errors import LastgoodError
 from lastgood.registry.registry import Registry
+from lastgood.serving.allocator import return_large
 from lastgood.serving.client import read_token
 from lastgood.serving.gateway import route
 from lastgood.serving.gateway.control import ControlPlane
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from lastgood.serving.gateway.grpc.server import GrpcServer
 
 log = structlog.get_logger()
+LARGE_BYTES = 1 << 20  # a body of this size is worth the page faults
 
 
 class Gateway:
@@ -154,6 +156,7 @@ def main(*, program: Sequence[str] | None = None) -> int:
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    return_large(LARGE_BYTES)
     try:
         settings = load_settings()
         with hold(settings.home / "gateway"):

@@ -21,6 +21,7 @@ from lastgood.errors import LastgoodError
 from lastgood.monitoring.predictions.join import REMEMBERED
 from lastgood.monitoring.predictions.redact import Redact
 from lastgood.monitoring.predictions.settings import read_predictions
+from lastgood.serving.allocator import return_large
 from lastgood.serving.logs import configure_logging
 from lastgood.serving.observer.desk import Desk
 from lastgood.serving.observer.drift import DriftDesk
@@ -28,6 +29,7 @@ from lastgood.serving.observer.wire import Asked, Counted, Drifted, Forgotten, F
 
 log = structlog.get_logger()
 NICENESS: Final = 5  # requests come first
+LARGE_BYTES: Final = 128 << 10
 _READ_BYTES: Final = 1 << 20
 _LOOK_SECONDS: Final = 0.02  # rows wait this long to be compared together
 _IDLE_SECONDS: Final = 0.1  # to look again where nothing comes
@@ -175,6 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is for the gateway; this ends with it
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICENESS)
+    return_large(LARGE_BYTES)
     with socket.socket(fileno=int(descriptor)) as connection:
         try:
             Observer(connection, Path(home), Path(project)).run()

@@ -25,9 +25,6 @@ from lastgood.serving.observer.wire import Frames, News, pack
 
 log = structlog.get_logger()
 PROGRAM: Final = (sys.executable, "-P", "-m", "lastgood.serving.observer")
-# What is large goes back to the system when it is freed (glibc; others do not look). Left alone, glibc raises the size above which
-# it does so with each large piece that is freed, and the tables the observer builds and drops leave its heap full of holes.
-ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 WAITING_BYTES: Final = 16 << 20  # frames that wait for an observer that is busy
 _READ_BYTES: Final = 1 << 18
 _RESPAWN_SECONDS: Final = 0.2
@@ -96,7 +93,6 @@ class ObserverProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    env={**ALLOCATOR, **os.environ},
                     start_new_session=True,
                 )
             except OSError as exc:
