@@ -20,6 +20,9 @@ class PredictionSettings(BaseModel):
     log: bool = Field(default=True, description="whether requests and answers are written to the prediction log")
     sample: Ratio = Field(default=1.0, description="part of the batches that are kept; labels join only to what was kept")
     rows_per_second: float = Field(default=5_000.0, gt=0, description="rows looked at in a second at most; above it, a fair sample of them")
+    input_bytes_per_second: float = Field(
+        default=4 << 20, ge=0, description="bytes of inputs looked at in a second; above it, a fair sample of them, and all answers"
+    )
     max_bytes: int = Field(default=1 << 30, ge=1 << 20, description="size of the model's log; the oldest files go first")
     max_days: float = Field(default=30.0, gt=0, le=3_650, description="age after which a file goes")
     redact: str | None = Field(

@@ -100,6 +100,16 @@ def test_more_rows_than_may_be_looked_at_are_sampled_and_pairs_never_are(version
     assert 50 == len(taker.told)
 
 
+def test_inputs_beyond_the_bytes_that_may_be_looked_at_are_sampled_and_answers_never_are(versions: Any) -> None:
+    """A log of large inputs would be full of the last minute, and carrying them would cost more than answering."""
+    taker, pool = Taker(), Version(versions)
+    feed = make_feed(taker, rows_per_second=1e9, input_bytes_per_second=100.0 * 12)
+    for _ in range(500):
+        show(feed, make_batch(pool, 10))
+    assert 5000 == sum(sum(told.rows) for told in taker.told)
+    assert 100 <= sum(sum(told.rows) for told in taker.told if told.inputs) <= 1500
+
+
 def test_of_pairs_that_are_not_sampled_nothing_is_logged(versions: Any) -> None:
     """Their answers are compared; their inputs, which would be logged, do not even leave the gateway."""
     taker, pool = Taker(), Version(versions)

@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lastgood.monitoring.predictions.settings import PredictionSettings
@@ -18,28 +18,36 @@ from lastgood.serving.gateway.observation.observer import ObserverProcess
 from lastgood.serving.gateway.pool.batch import Batch
 from lastgood.serving.observer.wire import Array
 
-TENSOR_BYTES_PER_SECOND: Final = 32 << 20  # inputs beyond are left out; answers and labels are joined all the same
 SHOWN_SECONDS: Final = 0.01  # a batch is shown no later
 Later = Callable[[float, Callable[[], None]], Any]
+_Key = tuple[str, int, bool]  # model, version, and whether inputs are shown
 
 
 @dataclass(slots=True)
 class _Pace:
-    """How much came within the present second and the one before."""
+    """How much comes in a second: the more of the present second and the one before."""
 
     second: int = 0
-    rows: int = 0
-    rows_before: int = 0
-    nbytes: int = 0
+    now: int = 0
+    before: int = 0
 
-    def count(self, now: float, rows: int) -> float:
-        """Count rows; give how many a second there are."""
-        second = int(now)
+    def count(self, time: float, amount: int) -> int:
+        """Count so much; give how much a second there is."""
+        second = int(time)
         if second != self.second:
-            self.rows_before = self.rows if second == self.second + 1 else 0
-            self.second, self.rows, self.nbytes = second, 0, 0
-        self.rows += rows
-        return max(self.rows, self.rows_before)
+            self.before = self.now if second == self.second + 1 else 0
+            self.second, self.now = second, 0
+        self.now += amount
+        return max(self.now, self.before)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A model whose batches are shown."""
+
+    settings: PredictionSettings
+    rows: _Pace = field(default_factory=_Pace)
+    input_bytes: _Pace = field(default_factory=_Pace)
 
 
 class Feed:
@@ -57,15 +65,13 @@ class Feed:
         self._observer = observer
         self._random = random.Random(seed)  # noqa: S311 - a sample, no secret
         self._later = later
-        self._settings: dict[str, PredictionSettings] = {}
-        self._paces: dict[str, _Pace] = {}
-        self._open: dict[tuple[str, int], Gathering] = {}
+        self._watched: dict[str, _Watched] = {}
+        self._open: dict[_Key, Gathering] = {}
         self.dropped: dict[str, int] = {}  # requests that an observer which is behind, or dead, was not shown
 
     def watch(self, model: str, settings: PredictionSettings) -> None:
         """Show this model's batches from now on."""
-        self._settings[model] = settings
-        self._paces.setdefault(model, _Pace())
+        self._watched[model] = _Watched(settings)
         self.dropped.setdefault(model, 0)
 
     def show(self, batch: Batch, outputs: Sequence[Array], ok: Sequence[bool], joins: bool) -> None:  # noqa: FBT001 - as `OnBatch` has it
@@ -79,32 +85,29 @@ class Feed:
             joins: Whether the first axis is the batch's; without one, the batch is one request.
         """
         pool = batch.pendings[0].runs_on.pool
-        settings, pace = self._settings.get(pool.model), self._paces.get(pool.model)
-        if settings is None or pace is None:
+        watched = self._watched.get(pool.model)
+        if watched is None:
             return
-        now = time.time()
-        rate = pace.count(now, batch.rows)
-        part = settings.sample * min(1.0, settings.rows_per_second / rate)
-        sampled = part >= 1.0 or self._random.random() < part
+        now, settings = time.time(), watched.settings
+        sampled = self._draws(settings.sample * min(1.0, settings.rows_per_second / watched.rows.count(now, batch.rows)))
         if not sampled and not any(pending.serial for pending in batch.pendings):
             return  # of a pair both answers are shown, or it is none
         if self._observer.room <= 0:
             self.dropped[pool.model] += len(batch.pendings)
             return
         nbytes = batch.nbytes if sampled else 0
-        pace.nbytes += nbytes
-        shows_inputs = sampled and pace.nbytes <= TENSOR_BYTES_PER_SECOND
+        shows_inputs = sampled and self._draws(settings.input_bytes_per_second / max(1, watched.input_bytes.count(now, nbytes)))
         shapes = tuple(array.shape[joins:] for array in (*batch.pendings[0].inputs, *outputs))
-        key = (pool.model, pool.number)
+        key = (pool.model, pool.number, shows_inputs)
         own = self._open.get(key)
-        if own is not None and not own.takes(pool, shapes, shows_inputs=shows_inputs):
+        if own is not None and not own.takes(pool, shapes):
             self._tell(key)
             own = None
         if own is None:
             if not self._open:
                 (self._later or asyncio.get_running_loop().call_later)(SHOWN_SECONDS, self.flush)
             own = self._open[key] = Gathering(pool, shapes, now, joins=joins, shows_inputs=shows_inputs)
-        own.add(batch, outputs, ok, nbytes)
+        own.add(batch, outputs, ok, nbytes if shows_inputs else 0)
         if own.full:
             self._tell(key)
 
@@ -113,7 +116,10 @@ class Feed:
         for key in list(self._open):
             self._tell(key)
 
-    def _tell(self, key: tuple[str, int]) -> None:
+    def _draws(self, part: float) -> bool:
+        return part >= 1.0 or self._random.random() < part
+
+    def _tell(self, key: _Key) -> None:
         own = self._open.pop(key)
         if not self._observer.tell(own.to_message()):
             self.dropped[key[0]] += len(own)

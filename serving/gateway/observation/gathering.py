@@ -50,12 +50,12 @@ class Gathering:
         """Whether it is to be shown now."""
         return self._rows >= ENOUGH_ROWS or self._nbytes >= ENOUGH_BYTES
 
-    def takes(self, pool: Pool, shapes: Shapes, *, shows_inputs: bool) -> bool:
+    def takes(self, pool: Pool, shapes: Shapes) -> bool:
         """Say whether a batch can be added."""
-        return pool is self._pool and shapes == self._shapes and shows_inputs == self._shows_inputs
+        return pool is self._pool and shapes == self._shapes
 
     def add(self, batch: Batch, outputs: Sequence[Array], ok: Sequence[bool], input_bytes: int) -> None:
-        """Add a batch that was answered; ``ok`` says of each request whether it was."""
+        """Add a batch that was answered; ``ok`` says of each request whether it was, and the bytes are those that are shown."""
         self._pendings += batch.pendings
         self._ok += ok
         self._rows += batch.rows

@@ -1,8 +1,8 @@
 """
 Requests that wait for a replica, and how they are joined into batches.
 
-There is no timer: a request leaves at the end of the loop tick it came in while fewer than two batches are in
-flight, so a lone request never waits, and batches grow by themselves under load.
+There is no timer: a request leaves at the end of the loop tick it came in while fewer than two batches are in flight, or at once
+where the one before was alone too. So a lone request never waits, and batches grow by themselves under load.
 """
 
 import math

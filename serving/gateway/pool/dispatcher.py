@@ -59,6 +59,7 @@ class Dispatcher:
         self._check = OutputCheck(content.outputs)
         self._loop = asyncio.get_running_loop()
         self._flush_due = False
+        self._lone = True  # whether the last batch was one request
         self._sweep: asyncio.TimerHandle | None = None
         self._sweep_due = 0.0  # monotonic time in seconds
         self._sweep_seconds = min(0.25, limits.deadline_seconds / 10)
@@ -89,7 +90,7 @@ class Dispatcher:
         """Queue one request; `Pending.answered` or `Pending.refused` is called exactly once, perhaps from here."""
         self._batcher.put(pending)
         self._wake()
-        if self._crew.idle:  # nothing it could be joined with is on its way: not even to the end of this tick need it wait
+        if self._lone and self._crew.idle:  # it is likely alone again: not even to the end of this tick need it wait
             self._flush()
 
     def _wake(self) -> None:
@@ -127,6 +128,7 @@ class Dispatcher:
 
     def _dispatch(self, worker: Worker, batch: Batch, now: float) -> None:
         run = batch.run
+        self._lone = len(batch.pendings) == 1
         run.dispatched = self.used_at = now
         try:
             used = worker.load(batch)
