@@ -83,5 +83,6 @@ if __name__ == "__main__":
         sys.exit()
     enter()
     sys.argv = sys.argv[1:]
-    sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
+    sys.argv[0] = str(Path(sys.argv[0]).resolve())  # what lies beside it is found from other folders, too
+    sys.path[0] = str(Path(sys.argv[0]).parent)
     runpy.run_path(sys.argv[0], run_name="__main__")
