@@ -18,14 +18,21 @@ def read_token(path: Path | None) -> str | None:
     Read a bearer token from its file.
 
     Raises:
-        UsageError: The file cannot be read.
+        UsageError: The file cannot be read, or holds no token: without one, everybody would be let in.
     """
     if path is None:
         return None
     try:
-        return path.read_text("utf-8").strip()
+        token = path.read_text("ascii").strip()
     except OSError as exc:
         raise UsageError(f"The token file {path} cannot be read: {exc.strerror}.") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"The token file {path} holds something else than a token: expected letters, digits and signs in ASCII.") from exc
+    if not token:
+        raise UsageError(f"The token file {path} is empty; expected a token, such as `openssl rand -hex 32` writes.")
+    if not all("!" <= sign <= "~" for sign in token):
+        raise UsageError(f"The token file {path} holds more than one word or line; expected one token.")
+    return token
 
 
 def make_headers(settings: Settings, traffic: str | None = None) -> dict[str, str]:

@@ -8,10 +8,11 @@ from typing import Any, Self
 import httpx
 
 from lastgood.serving.client.access import make_headers
-from lastgood.serving.client.errors import ForeignGatewayError, GatewayAwayError, error_of
+from lastgood.serving.client.errors import DeadlineError, ForeignGatewayError, GatewayAwayError, error_of
 from lastgood.settings import Settings
 
 _WATCH_SECONDS = 10.0
+_ANSWER_SECONDS = _WATCH_SECONDS + 20
 
 
 class Control:
@@ -22,7 +23,7 @@ class Control:
         self._url = settings.control_url
         self._registry_id = settings.registry_id
         self._known = False  # whether the gateway was asked whose it is
-        self._http = httpx.Client(base_url=self._url, headers=make_headers(settings), timeout=_WATCH_SECONDS + 20)
+        self._http = httpx.Client(base_url=self._url, headers=make_headers(settings), timeout=_ANSWER_SECONDS)
 
     def __enter__(self) -> Self:
         """Give the client; leaving closes its connections."""
@@ -111,6 +112,11 @@ class Control:
     def _send(self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, json=body, params=params)
+        except httpx.ReadTimeout as exc:
+            raise DeadlineError(
+                f"The gateway at {self._url} did not say within {_ANSWER_SECONDS:.0f} s what came of {method} {path}; "
+                "it may do it all the same. Look with: lastgood routes."
+            ) from exc
         except httpx.TransportError as exc:
             raise GatewayAwayError(f"No gateway answers at {self._url} ({exc}). Start one: lastgood up.") from exc
         if response.is_success:

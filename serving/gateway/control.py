@@ -160,7 +160,8 @@ class ControlPlane:
         return json_response({"model": model, **found})
 
     def _describe(self, model: str, status: int = 200) -> Response:
-        return json_response(describe(self._book, self._conductor.shelf, self._book.known(model)), status)
+        unrecorded = self._conductor.withdrawals.count_unrecorded(model)
+        return json_response({**describe(self._book, self._conductor.shelf, self._book.known(model)), "unrecorded": unrecorded}, status)
 
 
 def _read(request: Request, kind: type[T]) -> T:

@@ -97,7 +97,7 @@ def infer(reception: Reception, request: Request, address: Address) -> None:
         desk.meter.count(traffic, "bad_request")
         request.respond(error_response(400, str(exc)))
         return
-    request_id = call.id if call.id is not None else reception.make_id()
+    request_id = call.id or reception.make_id()
     part = "" if slice_name is None else reception.label_slice(model, slice_name)
     inference = RestInference(lane, call, request_id, desk, traffic, part)
     inference.request = request

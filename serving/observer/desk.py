@@ -1,7 +1,7 @@
 """One model as the observer sees it: requests joined, written, and compared with the reference."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from lastgood.monitoring.predictions.read import find_answers
 from lastgood.monitoring.predictions.redact import Redact
 from lastgood.monitoring.predictions.settings import PredictionSettings
 from lastgood.monitoring.predictions.write import PredictionLog
-from lastgood.serving.observer.wire import Array, Asked, Counted, Kept, Labelled, Paired
+from lastgood.serving.observer.wire import Array, Asked, Counted, Kept, Labelled, Paired, Tensor
 
 log = structlog.get_logger()
 find_where = lru_cache(1024)(Where)  # one for all requests that share it: each remembered request holds on to it
@@ -74,7 +74,7 @@ class Desk:
         answers, confidence = read_answers(list(outputs.values()), count)
         start = 0
         for index, rows in enumerate(batch.rows):
-            if batch.ok[index]:
+            if batch.outcomes[index] == "ok":
                 scope = batch.scopes[batch.scope[index]]
                 answer = int(answers[start])
                 if scope.role == "shadow":
@@ -83,8 +83,8 @@ class Desk:
                     where = find_where(batch.version, scope.role, batch.slices[index], scope.rollout, scope.step)
                     self._joiner.add_answer(batch.ids[index], answer, where, serial=batch.serials[index])
             start += rows
-        if self._log is not None and batch.inputs:
-            self._write(batch, outputs, answers, confidence, self._log)
+        if self._log is not None and batch.inputs is not None:
+            self._write(batch, batch.inputs, outputs, answers, confidence, self._log)
         return answers, confidence
 
     def take_labels(self, told: Labelled) -> None:
@@ -150,7 +150,9 @@ class Desk:
         changed, self._told = kept != self._told, kept
         return counted, paired, [kept] if changed else []
 
-    def _write(self, batch: Asked, outputs: Mapping[str, Array], answers: Array, confidence: Array, log: PredictionLog) -> None:
+    def _write(
+        self, batch: Asked, inputs: Sequence[Tensor], outputs: Mapping[str, Array], answers: Array, confidence: Array, log: PredictionLog
+    ) -> None:
         rows = np.array(batch.rows)
         moment = datetime.fromtimestamp(batch.time, UTC)
         each = np.repeat(np.arange(len(rows)), rows).tolist()
@@ -161,12 +163,12 @@ class Desk:
             "role": [batch.scopes[batch.scope[index]].role for index in each],
             "traffic": [batch.traffic[index] for index in each],
             "slice": [batch.slices[index] for index in each],
-            "outcome": ["ok" if batch.ok[index] else "invalid" for index in each],
+            "outcome": [batch.outcomes[index] for index in each],
             "answer": [None if answer == NO_ANSWER else answer for answer in answers.tolist()],
             "confidence": [None if value != value else value for value in confidence.tolist()],  # noqa: PLR0124 - NaN
         }
         try:
-            log.add(columns, {tensor.name: tensor.to_array() for tensor in batch.inputs}, outputs)
+            log.add(columns, {tensor.name: tensor.to_array() for tensor in inputs}, outputs)
         except Exception as exc:  # noqa: BLE001 - whatever the project's redaction raises
             self._say(f"the log of {self.model} cannot be written: {exc!r}")
 

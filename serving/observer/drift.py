@@ -89,7 +89,7 @@ class DriftDesk:
     def take_batch(self, batch: Asked) -> None:
         """Take the rows of a batch that were answered; a shadow's inputs are the same requests', its outputs its own."""
         own = self._watched.get(batch.version)
-        kept = np.repeat(batch.ok, batch.rows)
+        kept = np.repeat([outcome == "ok" for outcome in batch.outcomes], batch.rows)
         if own is None or not batch.inputs or not kept.any():
             return
         for gathered, tensors in ((own.inputs, batch.inputs), (own.outputs, batch.outputs)):

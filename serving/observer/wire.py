@@ -6,7 +6,7 @@ A frame is a u32 length, little-endian, and that many bytes of MessagePack. Arra
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from lastgood.errors import IntegrityError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Outcome = Literal["ok", "invalid", "late"]  # returned; not finite; computed when nobody waited any more
 _LENGTH: Final = struct.Struct("<I")
 FRAME_BYTES: Final = 64 << 20  # no frame is longer
 
@@ -74,8 +75,8 @@ class Asked(msgspec.Struct, array_like=True, tag="asked"):
     scope: list[int]  # each request's
     traffic: list[str]
     slices: list[str]
-    ok: list[bool]
-    inputs: list[Tensor]  # none where they were too many bytes, or the batch is here for its pairs only: then it is not logged
+    outcomes: list[Outcome]
+    inputs: list[Tensor] | None  # without those of texts; None where they are not shown: then the batch is not logged
     outputs: list[Tensor]
 
 

@@ -208,10 +208,14 @@ def load_settings(start: Path | None = None) -> Settings:
     """
     Read the project's settings.
 
+    Args:
+        start: Where the project is looked for, upwards; default: LASTGOOD_PROJECT, which processes started here are given, or the
+            working folder.
+
     Raises:
         ConfigurationError: The file is not TOML, or a name or value in it or in the environment is not known.
     """
-    project = find_project((start or Path.cwd()).resolve())
+    project = find_project((start or Path(os.environ.get("LASTGOOD_PROJECT") or Path.cwd())).resolve())
     path = project / PROJECT_FILE
     values: dict[str, Any] = {}
     if path.is_file():
@@ -231,11 +235,17 @@ def load_settings(start: Path | None = None) -> Settings:
     except SettingsError as exc:
         raise ConfigurationError(f"{exc}: a variable LASTGOOD_… that stands for a table must hold JSON.") from exc
     _check_ports(settings)
-    # Environment variables are relative to where the command runs, the file's values to the file.
-    base = Path.cwd() if "LASTGOOD_HOME" in os.environ else project
     if settings.token_file is None and not is_loopback(settings.host):
         raise ConfigurationError(f"host = {settings.host!r} can be reached from other machines: set token_file too, or use 127.0.0.1.")
-    return settings.model_copy(update={"home": (base / settings.home).resolve(), "front": settings.front.resolved(project)})
+    # Not resolved: what a mounted secret's link leads to is replaced when the secret is.
+    token_file = settings.token_file and _find_base("token_file", project) / settings.token_file.expanduser()
+    paths = {"project": project, "home": (_find_base("home", project) / settings.home).resolve(), "token_file": token_file}
+    return settings.model_copy(update={**paths, "front": settings.front.resolved(project)})
+
+
+def _find_base(name: str, project: Path) -> Path:
+    """Give what a path is relative to: the environment's to where the command runs, the file's to the file."""
+    return Path.cwd() if f"LASTGOOD_{name.upper()}" in os.environ else project
 
 
 def _check_ports(settings: Settings) -> None:
@@ -254,7 +264,7 @@ def _check_names(values: dict[str, Any]) -> None:
     of_serving = serving.get("models", {}) if isinstance(serving, dict) else {}
     for name in (*values.get("models", {}), *(of_serving if isinstance(of_serving, dict) else {})):
         check_model_name(name)
-    known = {f"LASTGOOD_{name.upper()}" for name in Settings.model_fields if name != "project"}
+    known = {f"LASTGOOD_{name.upper()}" for name in Settings.model_fields}
     if unknown := sorted(name for name in os.environ if name.startswith("LASTGOOD_") and name not in known):
         raise ConfigurationError(f"{', '.join(unknown)} is no setting; expected some of: {', '.join(sorted(known))}.")
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastgood.errors import ConfigurationError
-from lastgood.monitoring.predictions import write
+from lastgood.monitoring.predictions import retention, write
 from lastgood.monitoring.predictions.columns import labels_folder, list_files
 from lastgood.monitoring.predictions.errors import LogDamagedError, LogTooSmallError, RedactionError
 from lastgood.monitoring.predictions.gather import SETS
@@ -173,6 +173,25 @@ def test_what_an_earlier_writer_left_goes_first_and_what_is_too_old_goes(tmp_pat
     log.add(columns(["5"], at=datetime.now(UTC)), {}, {})
     log.flush(everything=True)
     assert ["3", "4", "5"] == read_rows(tmp_path, columns=("id",))["id"].tolist()
+
+
+def test_room_that_somebody_made_by_hand_is_seen_within_the_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then older files may go for those that are gone."""
+    log = open_log(tmp_path, max_bytes=40_000)
+
+    def add(number: int) -> None:
+        noise = np.random.default_rng(number).normal(size=(1, 1000)).astype(np.float32)
+        log.add(columns([str(number)], at=NOW + timedelta(minutes=number)), {"x": noise}, {})
+        log.flush(everything=True)
+
+    for number in range(4):
+        add(number)
+    for path in list_files(tmp_path)[1:]:
+        path.unlink()
+    monkeypatch.setattr(retention, "_LISTED_SECONDS", 0.0)
+    for number in range(4, 7):
+        add(number)
+    assert ["0", "4", "5", "6"] == read_rows(tmp_path, columns=("id",))["id"].tolist()
 
 
 def test_rows_that_need_more_than_a_file_may_have_leave_the_newest(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from lastgood.serving.gateway.limits import PoolLimits
 from lastgood.serving.gateway.pool.answering import hand_out
 from lastgood.serving.gateway.pool.batch import Batch, Outputs
 from lastgood.serving.gateway.pool.batcher import Batcher
-from lastgood.serving.gateway.pool.pending import Key, Part, Pending
+from lastgood.serving.gateway.pool.pending import Key, Part, Pending, Reason
 from lastgood.serving.gateway.route import Lane, Pool, Tally
 
 LANE = Lane(cast("Pool", None), "live", Tally(), 1.0)
@@ -72,9 +72,31 @@ def test_outputs_are_split_as_inputs_were_joined(rows: list[int]) -> None:
     pieces: list[tuple[tuple[int, ...], list[object]]] = []
     batch = Batch([Kept(LANE, (np.zeros((size, 1), np.float32),), (), size, 0.0, 1e9) for size in rows])
     array = np.arange(sum(rows) * 3, dtype=np.float64).reshape(-1, 3)
-    assert hand_out(batch, [array], None, None, joins=True) == [True] * len(rows)
+    assert hand_out(batch, [array], None, None, joins=True) == ["ok"] * len(rows)
     assert array.ravel().tolist() == [value for _, piece in pieces for value in piece]
     assert [(size, 3) for size in rows] == [shape for shape, _ in pieces]
+
+
+@pytest.mark.interpreted
+def test_an_answer_that_nobody_waits_for_is_late_and_not_invalid() -> None:
+    """Impatient clients must not make a version look broken in its log."""
+
+    class Kept(Pending):
+        def answered(self, outputs: Outputs, start: int, stop: int) -> None:
+            finished.append(f"{start} to {stop} of {outputs.rows}")
+
+        def refused(self, reason: Reason, message: str) -> None:
+            finished.append(f"{reason}: {message}")
+
+    finished: list[str] = []
+    batch = Batch([Kept(LANE, (np.zeros((1, 1), np.float32),), (), 1, 0.0, 1e9) for _ in range(4)])
+    batch.pendings[1].refuse("timeout", "late")
+    batch.pendings[3].refuse("timeout", "late")
+    array, flags = np.zeros((4, 1)), np.array([False, False, True, True])
+    assert ["ok", "late", "invalid", "late"] == hand_out(batch, [array], flags, None, joins=True)
+    assert ["timeout: late", "timeout: late", "0 to 1 of 4"] == finished[:3]
+    assert finished[3].startswith("invalid: ")
+    assert 4 == len(finished)
 
 
 def test_bytes_bound_a_batch() -> None:

@@ -17,7 +17,9 @@ import pytest
 from lastgood.errors import LastgoodError
 from lastgood.monitoring.drift.profile import make_profile
 from lastgood.monitoring.drift.settings import DriftSettings
+from lastgood.monitoring.predictions.columns import log_folder
 from lastgood.monitoring.predictions.join import EARLY, LOOKED_UP
+from lastgood.monitoring.predictions.read import read_rows
 from lastgood.monitoring.predictions.settings import PredictionSettings
 from lastgood.monitoring.predictions.write import PredictionLog
 from lastgood.serving.gateway.observation import observer as module
@@ -30,7 +32,7 @@ from lastgood.serving.gateway.route import Lane, Tally
 from lastgood.serving.observer.desk import Desk
 from lastgood.serving.observer.drift import DriftDesk
 from lastgood.serving.observer.program import load_redaction
-from lastgood.serving.observer.wire import Asked, Labelled, News, Scope, Tensor, Watched
+from lastgood.serving.observer.wire import Array, Asked, Labelled, News, Scope, Tensor, Watched
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 
@@ -47,6 +49,18 @@ class Taker:
         assert isinstance(message, Asked)
         self.told.append(message)
         return True
+
+
+class Narrow(Taker):
+    """Takes so many inputs at most; -1: nothing at all."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def tell(self, message: msgspec.Struct) -> bool:
+        assert isinstance(message, Asked)
+        return len(message.inputs or ()) <= self.most and super().tell(message)
 
 
 class Version:
@@ -68,8 +82,13 @@ def make_batch(pool: Any, count: int, *, serial: int = 0, dealt: Lane | None = N
 
 
 def show(feed: Feed, batch: Batch) -> None:
-    feed.show(batch, [np.zeros((batch.rows, 3), np.float32)], [True] * len(batch.pendings), joins=True)
+    feed.show(batch, [np.zeros((batch.rows, 3), np.float32)], ["ok"] * len(batch.pendings), joins=True)
     feed.flush()
+
+
+def read_input(told: Asked) -> Array:
+    assert told.inputs is not None
+    return told.inputs[0].to_array()
 
 
 def make_feed(taker: Taker, **settings: Any) -> Feed:
@@ -84,7 +103,7 @@ def test_a_batch_is_shown_with_each_requests_facts(versions: Any) -> None:
     show(make_feed(taker), make_batch(Version(versions), 3))
     (told,) = taker.told
     assert (["0", "1", "2"], [1, 1, 1], [Scope("live", "", 0)]) == (told.ids, told.rows, told.scopes)
-    assert [[0.0] * 3, [1.0] * 3, [2.0] * 3] == told.inputs[0].to_array().tolist()
+    assert [[0.0] * 3, [1.0] * 3, [2.0] * 3] == read_input(told).tolist()
 
 
 def test_more_rows_than_may_be_looked_at_are_sampled_and_pairs_never_are(versions: Any) -> None:
@@ -117,7 +136,7 @@ def test_of_pairs_that_are_not_sampled_nothing_is_logged(versions: Any) -> None:
     for _ in range(20):
         show(feed, make_batch(pool, 10, serial=5))
         show(feed, make_batch(pool, 10))
-    assert [0] * 20 == [len(told.inputs) for told in taker.told]
+    assert [None] * 20 == [told.inputs for told in taker.told]
     assert [1] * 20 == [len(told.outputs) for told in taker.told]
 
 
@@ -128,13 +147,13 @@ def test_batches_of_a_moment_are_shown_as_one_where_they_are_alike(versions: Any
     feed.watch("m", PredictionSettings())
     one, other = Version(versions), Version(versions, 2)
     for batch in (make_batch(one, 2), make_batch(other, 1), make_batch(one, 3)):
-        feed.show(batch, [np.full((batch.rows, 3), batch.rows, np.float32)], [True] * batch.rows, joins=True)
+        feed.show(batch, [np.full((batch.rows, 3), batch.rows, np.float32)], ["ok"] * batch.rows, joins=True)
     assert ([], 1, 0.01) == (taker.told, len(due), due[0][0])
     due[0][1]()
     assert [(1, ["0", "1", "0", "1", "2"]), (2, ["0"])] == [(told.version, told.ids) for told in taker.told]
     assert [2.0, 2.0, 3.0, 3.0, 3.0] == taker.told[0].outputs[0].to_array()[:, 0].tolist()
-    assert [0.0, 1.0, 0.0, 1.0, 2.0] == taker.told[0].inputs[0].to_array()[:, 0].tolist()
-    feed.show(make_batch(one, 1), [np.zeros((1, 3), np.float32)], [True], joins=True)
+    assert [0.0, 1.0, 0.0, 1.0, 2.0] == read_input(taker.told[0])[:, 0].tolist()
+    feed.show(make_batch(one, 1), [np.zeros((1, 3), np.float32)], ["ok"], joins=True)
     assert 2 == len(due)  # nothing waits without a call that ends it
 
 
@@ -153,6 +172,36 @@ def test_an_observer_without_room_is_shown_nothing_and_it_is_counted(versions: A
     feed = make_feed(taker)
     show(feed, make_batch(Version(versions), 4))
     assert ([], 4) == (taker.told, feed.dropped["m"])
+
+
+def test_what_is_too_large_with_its_inputs_is_shown_without_them(versions: Any) -> None:
+    """Answers and labels join all the same; what is too large even so is counted."""
+    taker = Narrow(0)
+    feed = make_feed(taker)
+    show(feed, make_batch(Version(versions), 4))
+    assert ([4], 0, None) == ([len(told.ids) for told in taker.told], feed.dropped["m"], taker.told[0].inputs)
+    taker.most = -1
+    show(feed, make_batch(Version(versions), 4))
+    assert 4 == feed.dropped["m"]
+
+
+def test_a_frame_larger_than_what_may_wait_is_sent_when_nothing_waits(
+    tmp_path: Path, tools: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model whose answers are that large would never be seen."""
+    monkeypatch.setattr(module, "WAITING_BYTES", 1000)
+    news: list[News] = []
+
+    async def scenario() -> None:
+        async with running(tmp_path, None, news) as process:
+            tensor = Tensor("y", "<f4", (1, 2000), np.eye(1, 2000, 7, np.float32).tobytes())
+            scope = [Scope("live", "", 0)]
+            asked = Asked("m", 1, time.time(), ["a"], [0], [1], scope, [0], ["production"], [""], ["ok"], None, [tensor])
+            await tools.wait_until(lambda: process.tell(asked))  # the introduction was sent
+            await tools.wait_until(lambda: process.tell(Labelled("m", time.time(), ["a"], [7])))
+            await tools.wait_until(lambda: any(own.correct for told in news for own in told.counted))
+
+    run(scenario)
 
 
 @asynccontextmanager
@@ -217,6 +266,20 @@ def test_a_program_that_cannot_be_started_is_tried_again_and_stops_nothing(tmp_p
     run(scenario)
 
 
+@pytest.mark.parametrize(("inputs", "logged"), [([], 1), (None, 0)])
+def test_a_model_of_texts_is_logged_without_them_and_what_is_not_shown_is_not(
+    tmp_path: Path, inputs: list[Tensor] | None, logged: int
+) -> None:
+    """Texts are left out of a message, and are not the same as inputs that were left out on purpose."""
+    desk = Desk("m", PredictionSettings(), tmp_path, redact=None)
+    y = Tensor("y", "<i8", (1,), np.array([7]).tobytes())
+    scope = [Scope("live", "", 0)]
+    desk.take_batch(Asked("m", 1, time.time(), ["a"], [0], [1], scope, [0], ["production"], [""], ["ok"], inputs, [y]))
+    desk.work(time.time(), everything=True)
+    rows = read_rows(log_folder(tmp_path, "m"), columns=("id", "answer", "outcome"))
+    assert [("a", 7, "ok")] * logged == list(zip(*(rows[name].tolist() for name in ("id", "answer", "outcome")), strict=True))
+
+
 def test_rows_without_an_answer_are_not_kept_for_later(tmp_path: Path) -> None:
     """A version whose answers are all invalid costs no memory."""
     x = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
@@ -225,7 +288,21 @@ def test_rows_without_an_answer_are_not_kept_for_later(tmp_path: Path) -> None:
     tensors = [Tensor(name, x.dtype.str, (1, 3), x[:1].tobytes()) for name in "xy"]
     for ok in (False,) * 50 + (True,):
         desk.take_batch(
-            Asked("m", 1, time.time(), ["a"], [0], [1], [Scope("live", "", 0)], [0], ["production"], [""], [ok], tensors[:1], tensors[1:])
+            Asked(
+                "m",
+                1,
+                time.time(),
+                ["a"],
+                [0],
+                [1],
+                [Scope("live", "", 0)],
+                [0],
+                ["production"],
+                [""],
+                ["ok" if ok else "invalid"],
+                tensors[:1],
+                tensors[1:],
+            )
         )
     watched = desk._watched[1]
     assert [1, 1, 1] == [len(watched.inputs["x"]), len(watched.outputs["y"]), len(watched.times)]
@@ -237,7 +314,7 @@ def test_a_version_that_is_put_away_takes_no_memory_and_goes_on_where_it_stopped
     profile = make_profile({"x": x}, {"y": x}).to_bytes()
     tensors = [Tensor(name, x.dtype.str, (100, 3), x[:100].tobytes()) for name in "xy"]
     batch = Asked(
-        "m", 1, time.time(), ["a"], [0], [100], [Scope("live", "", 0)], [0], ["production"], [""], [True], tensors[:1], tensors[1:]
+        "m", 1, time.time(), ["a"], [0], [100], [Scope("live", "", 0)], [0], ["production"], [""], ["ok"], tensors[:1], tensors[1:]
     )
     desk = DriftDesk("m", DriftSettings(), tmp_path)
     desk.watch(1, profile)
@@ -287,7 +364,7 @@ def test_what_it_is_told_last_is_written_before_it_ends(tmp_path: Path, run: Run
             for number in range(200):
                 scope = [Scope("live", "", 0)]
                 assert process.tell(
-                    Asked("m", 1, time.time(), [f"{number}"], [0], [1], scope, [0], ["production"], [""], [True], [tensor], [tensor])
+                    Asked("m", 1, time.time(), [f"{number}"], [0], [1], scope, [0], ["production"], [""], ["ok"], [tensor], [tensor])
                 )
 
     run(scenario)
@@ -339,7 +416,7 @@ def test_redacted_ids_are_looked_up_as_they_were_written(tmp_path: Path) -> None
         return table | {"id": [key[::-1] for key in table["id"]]}
 
     tensor = Tensor("y", "<f4", (1, 2), np.array([[0.1, 0.9]], np.float32).tobytes())
-    asked = Asked("m", 3, time.time(), ["old"], [0], [1], [Scope("live", "", 0)], [0], ["production"], [""], [True], [tensor], [tensor])
+    asked = Asked("m", 3, time.time(), ["old"], [0], [1], [Scope("live", "", 0)], [0], ["production"], [""], ["ok"], [tensor], [tensor])
     first = Desk("m", PredictionSettings(), tmp_path, redact=redact)
     first.take_batch(asked)
     first.work(100.0, everything=True)

@@ -254,6 +254,8 @@ def test_ids_and_outputs_that_were_asked_for(run: Run, versions: "Versions", too
                     "id": "mine",
                     "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 3], "data": [3.0, 5.0, 7.0]}],
                 }
+                unnamed = {"id": "", "inputs": [tensor]}  # as Triton's client writes what has none
+                assert (await client.post("/v2/models/m/infer", json.dumps(unnamed).encode())).json["id"]
                 ids = {(await client.infer([1, 2, 3])).json["id"] for _ in range(10)}
                 assert len(ids) == 10
 

@@ -1,5 +1,6 @@
 """Withdrawals and what happens around them while the shared record is away, with a real registry and real replicas."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 
 from lastgood.errors import UnavailableError
 from lastgood.registry.registry import Registry
+from lastgood.serving.client import Control
+from lastgood.serving.gateway.rollouts import conductor as conductor_module
 from lastgood.serving.gateway.rollouts.alerts import Alert
 from lastgood.serving.gateway.rollouts.conductor import Conductor
 from lastgood.serving.gateway.rollouts.intents import Intent
@@ -62,6 +65,34 @@ def test_what_is_given_does_not_overtake_what_was_taken_away(
             assert pins[1].digest == registry.aliases("m")["live"].digest
             assert 1 == sum(event.kind == "withdrawn" for event in registry.events(model="m"))
             assert registry.verify().ok
+
+    run(scenario)
+
+
+def test_a_person_is_told_at_once_what_was_done_whether_it_is_recorded_or_not(
+    settings: Settings, pins: dict[int, Pin], tools: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk or a database that is away must not look like a gateway that is."""
+    monkeypatch.setattr(conductor_module, "_RECORD_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        async with tools.run_conductor(settings) as conductor:
+            for number in (1, 2):
+                await release(tools, conductor, number)
+            away, write = [True], SharedRecord.write
+
+            async def refuse(own: SharedRecord, *positional: Any, **named: Any) -> int:
+                if away[0]:
+                    raise UnavailableError("The disk is full.")
+                return await write(own, *positional, **named)
+
+            monkeypatch.setattr(SharedRecord, "write", refuse)
+            with Control(settings) as control:
+                state = await asyncio.to_thread(control.rollback, "m", to=None, keep=False, actor="ada", why="a test")
+                assert (1, 1) == (state["live"]["number"], state["unrecorded"])
+                away[0] = False
+                await conductor.withdrawals.settle()
+                assert 0 == (await asyncio.to_thread(control.state, "m"))["unrecorded"]
 
     run(scenario)
 

@@ -7,6 +7,7 @@ import pytest
 
 from lastgood.errors import ConfigurationError
 from lastgood.settings import Settings, load_settings
+from lastgood.stack.services import environment
 
 PORTS = [name for name in Settings.model_fields if name.startswith("port_")]
 
@@ -81,3 +82,30 @@ def test_an_unknown_name_of_a_receiver_lists_the_receivers(tmp_path: Path) -> No
     with pytest.raises(ConfigurationError, match=r"Known settings of \[oncall\.email\]: .*from, .*smarthost") as caught:
         _ = settings.people
     assert "b@example.org" not in str(caught.value)
+
+
+def test_the_files_token_is_beside_the_file_and_the_environments_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever somebody stands in the project; a link stays one, for a mounted secret is replaced by another link's turn."""
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    (tmp_path / "token").symlink_to("secret")
+    load(tmp_path, 'token_file = "token"')
+    assert tmp_path / "token" == load_settings().token_file
+    monkeypatch.setenv("LASTGOOD_TOKEN_FILE", "other")
+    assert tmp_path / "below" / "other" == load_settings().token_file
+
+
+def test_a_process_that_is_started_elsewhere_has_all_of_the_projects_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the home is not in the project: what must not be logged is in the file alone."""
+    project, home = tmp_path / "project", tmp_path / "home"
+    for folder in (project, home):
+        folder.mkdir()
+    monkeypatch.setenv("LASTGOOD_HOME", str(home))
+    settings = load(project, 'token_file = "token"\n[models.m.predictions]\nlog = false\n[telemetry]\naccess_log = 1.0')
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(home)
+    assert settings == load_settings()
+    assert {"log": False} == load_settings().models["m"].predictions

@@ -75,7 +75,7 @@ def infer(
         raise
     if left_seconds is not None:
         call.timeout_seconds = min(call.timeout_seconds, left_seconds)
-    request_id = call.id if call.id is not None else reception.make_id()
+    request_id = call.id or reception.make_id()
     slice_name = metadata.get("x-lastgood-slice")
     part = "" if slice_name is None else reception.label_slice(lane.pool.model, slice_name.encode())
     inference = GrpcInference(lane, call, request_id, desk, traffic, part)

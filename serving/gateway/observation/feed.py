@@ -16,7 +16,7 @@ from lastgood.monitoring.predictions.settings import PredictionSettings
 from lastgood.serving.gateway.observation.gathering import Gathering
 from lastgood.serving.gateway.observation.observer import ObserverProcess
 from lastgood.serving.gateway.pool.batch import Batch
-from lastgood.serving.observer.wire import Array
+from lastgood.serving.observer.wire import Array, Outcome
 
 SHOWN_SECONDS: Final = 0.01  # a batch is shown no later
 Later = Callable[[float, Callable[[], None]], Any]
@@ -74,14 +74,14 @@ class Feed:
         self._watched[model] = _Watched(settings)
         self.dropped.setdefault(model, 0)
 
-    def show(self, batch: Batch, outputs: Sequence[Array], ok: Sequence[bool], joins: bool) -> None:  # noqa: FBT001 - as `OnBatch` has it
+    def show(self, batch: Batch, outputs: Sequence[Array], outcomes: Sequence[Outcome], joins: bool) -> None:  # noqa: FBT001 - as `OnBatch` has it
         """
         Show a batch that was answered.
 
         Args:
             batch: What was asked.
             outputs: Arrays in the order of the content's outputs; valid during this call.
-            ok: For each request, whether it was answered.
+            outcomes: What became of each request.
             joins: Whether the first axis is the batch's; without one, the batch is one request.
         """
         pool = batch.pendings[0].runs_on.pool
@@ -107,7 +107,7 @@ class Feed:
             if not self._open:
                 (self._later or asyncio.get_running_loop().call_later)(SHOWN_SECONDS, self.flush)
             own = self._open[key] = Gathering(pool, shapes, now, joins=joins, shows_inputs=shows_inputs)
-        own.add(batch, outputs, ok, nbytes if shows_inputs else 0)
+        own.add(batch, outputs, outcomes, nbytes if shows_inputs else 0)
         if own.full:
             self._tell(key)
 
@@ -120,6 +120,11 @@ class Feed:
         return part >= 1.0 or self._random.random() < part
 
     def _tell(self, key: _Key) -> None:
-        own = self._open.pop(key)
-        if not self._observer.tell(own.to_message()):
-            self.dropped[key[0]] += len(own)
+        message = self._open.pop(key).to_message()
+        if self._observer.tell(message):
+            return
+        if message.inputs:  # without them there may be room: answers and labels join all the same
+            message.inputs = None
+            if self._observer.tell(message):
+                return
+        self.dropped[key[0]] += len(message.ids)

@@ -6,12 +6,13 @@ import msgspec
 
 from lastgood.registry.content import Content
 from lastgood.serving.gateway.errors import BadRequestError
+from lastgood.serving.gateway.protocol.signature import ID_LIMIT
 
 
 class Label(msgspec.Struct, forbid_unknown_fields=True):
     """One request's: its id, as the answer has it, and the class it should have named."""
 
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LIMIT)]
     label: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 

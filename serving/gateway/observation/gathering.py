@@ -6,7 +6,7 @@ from typing import Final
 from lastgood.serving.gateway.pool.batch import Batch
 from lastgood.serving.gateway.pool.pending import Pending
 from lastgood.serving.gateway.route import Lane, Pool
-from lastgood.serving.observer.wire import Array, Asked, Scope, Tensor
+from lastgood.serving.observer.wire import Array, Asked, Outcome, Scope, Tensor
 from lastgood.tensors import DATATYPES, TensorSpec
 
 ENOUGH_ROWS: Final = 1024
@@ -17,7 +17,7 @@ Shapes = tuple[tuple[int, ...], ...]
 class Gathering:
     """Batches whose tensors are alike; outputs are copied when a batch is added, for they are valid no longer."""
 
-    __slots__ = ("_joins", "_nbytes", "_ok", "_outputs", "_pendings", "_pool", "_rows", "_shapes", "_shows_inputs", "_time")
+    __slots__ = ("_joins", "_nbytes", "_outcomes", "_outputs", "_pendings", "_pool", "_rows", "_shapes", "_shows_inputs", "_time")
 
     def __init__(self, pool: Pool, shapes: Shapes, time: float, *, joins: bool, shows_inputs: bool) -> None:
         """
@@ -36,7 +36,7 @@ class Gathering:
         self._joins = joins
         self._shows_inputs = shows_inputs
         self._pendings: list[Pending] = []
-        self._ok: list[bool] = []
+        self._outcomes: list[Outcome] = []
         self._outputs: list[list[bytes]] = [[] for _ in pool.content.outputs]
         self._rows = 0
         self._nbytes = 0
@@ -54,10 +54,10 @@ class Gathering:
         """Say whether a batch can be added."""
         return pool is self._pool and shapes == self._shapes
 
-    def add(self, batch: Batch, outputs: Sequence[Array], ok: Sequence[bool], input_bytes: int) -> None:
-        """Add a batch that was answered; ``ok`` says of each request whether it was, and the bytes are those that are shown."""
+    def add(self, batch: Batch, outputs: Sequence[Array], outcomes: Sequence[Outcome], input_bytes: int) -> None:
+        """Add a batch that was answered; the bytes are those of inputs that are shown."""
         self._pendings += batch.pendings
-        self._ok += ok
+        self._outcomes += outcomes
         self._rows += batch.rows
         self._nbytes += input_bytes
         for parts, array in zip(self._outputs, outputs, strict=True):
@@ -92,8 +92,8 @@ class Gathering:
             scope,
             [pending.traffic for pending in pendings],
             [pending.slice for pending in pendings],
-            self._ok,
-            inputs,
+            self._outcomes,
+            inputs if self._shows_inputs else None,
             given,
         )
 

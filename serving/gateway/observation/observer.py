@@ -21,7 +21,7 @@ import structlog
 
 from lastgood.errors import IntegrityError
 from lastgood.serving.backends.process import describe_status
-from lastgood.serving.observer.wire import Frames, News, pack
+from lastgood.serving.observer.wire import FRAME_BYTES, Frames, News, pack
 
 log = structlog.get_logger()
 PROGRAM: Final = (sys.executable, "-P", "-m", "lastgood.serving.observer")
@@ -115,7 +115,8 @@ class ObserverProcess:
         if self._socket is None:
             return False
         frame = pack(message)
-        if self._waiting_bytes + len(frame) > WAITING_BYTES:
+        # One may be larger than what may wait: a model whose answers are would never be seen.
+        if len(frame) > FRAME_BYTES or (self._waiting and self._waiting_bytes + len(frame) > WAITING_BYTES):
             return False
         self._waiting.append(frame)
         self._waiting_bytes += len(frame)

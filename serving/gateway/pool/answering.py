@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from lastgood.serving.gateway.charges import find_lanes
 from lastgood.serving.gateway.pool.batch import Batch, Outputs
+from lastgood.serving.observer.wire import Outcome
 from lastgood.serving.replica.slots import Array
 
 
-def hand_out(batch: Batch, arrays: Sequence[Array], flags: Array | None, broken: str | None, *, joins: bool) -> list[bool]:
+def hand_out(batch: Batch, arrays: Sequence[Array], flags: Array | None, broken: str | None, *, joins: bool) -> list[Outcome]:
     """
     Finish every request of a batch that is not finished yet.
 
@@ -19,17 +20,17 @@ def hand_out(batch: Batch, arrays: Sequence[Array], flags: Array | None, broken:
         joins: Whether the first axis is the batch's.
 
     Returns:
-        For each request, whether it was answered.
+        What became of each request.
     """
     outputs = Outputs(arrays, batch.rows, joined=joins)
     # Where something is not finite and rows cannot be told apart, none is good.
     usable = broken is None and (flags is None or (joins and flags.size == batch.rows))
-    answered: list[bool] = []
+    outcomes: list[Outcome] = []
     stop = 0
     for pending in batch.pendings:
         start, stop = stop, stop + pending.rows
         good = usable and not pending.finished and (flags is None or not flags[start:stop].any())
-        answered.append(good)
+        outcomes.append("late" if pending.finished else "ok" if good else "invalid")
         if good:
             pending.answer(outputs, start, stop)
         elif not pending.finished:
@@ -38,7 +39,7 @@ def hand_out(batch: Batch, arrays: Sequence[Array], flags: Array | None, broken:
             else:
                 batch.incident.charge(pending.lane, "invalid")
                 pending.refuse("invalid", broken or "the model's answer is not finite (NaN or infinity)")
-    return answered
+    return outcomes
 
 
 def charge_slow(batch: Batch, seconds: float) -> None:

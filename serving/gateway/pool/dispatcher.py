@@ -26,12 +26,13 @@ from lastgood.serving.gateway.pool.promises import OutputCheck
 from lastgood.serving.gateway.pool.worker import Worker
 from lastgood.serving.gateway.route import Lane
 from lastgood.serving.gateway.sleep.bed import OVERSLEPT, Bed
+from lastgood.serving.observer.wire import Outcome
 from lastgood.serving.replica.errors import SlotError
 from lastgood.serving.replica.slots import Array
 
 _NOT_UP: Final = "no replica of the version was up while it waited; try again"
-# Is shown each batch that was answered: the batch, its outputs (valid during the call), and per request whether it was answered.
-OnBatch = Callable[[Batch, Sequence[Array], Sequence[bool], bool], None]
+# Is shown each batch that was answered: the batch, its outputs (valid during the call), and what became of each request.
+OnBatch = Callable[[Batch, Sequence[Array], Sequence[Outcome], bool], None]
 
 
 class Dispatcher:
@@ -174,10 +175,10 @@ class Dispatcher:
         self.meter.role(batch.pendings[0].runs_on.role).compute_seconds.observe(seconds)
         self.meter.keep_seconds_per_row(seconds / batch.rows)
         broken = self._check.find_broken(arrays, batch.rows if self.joins else None)
-        answered = hand_out(batch, arrays, flags, broken, joins=self.joins)
+        outcomes = hand_out(batch, arrays, flags, broken, joins=self.joins)
         charge_slow(batch, seconds)
         if self._on_batch is not None and broken is None:
-            self._on_batch(batch, arrays, answered, self.joins)
+            self._on_batch(batch, arrays, outcomes, self.joins)
         self._flush()
 
     def on_failed(self, replica: Replica, number: int, text: str) -> None:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 import structlog
 
@@ -44,6 +45,7 @@ from lastgood.serving.rollout.table import EventKind, Pin, Rollout, State
 from lastgood.settings import Settings
 
 log = structlog.get_logger()
+_RECORD_SECONDS: Final = 5.0  # that a person who takes a version out waits for the shared record
 
 
 class Conductor:
@@ -257,7 +259,9 @@ class Conductor:
             await self.shelf.bring(model, target)
         if not self.withdrawals.take(model, bad, reason, target=target):
             raise ConflictError(f"{model}@{bad.number} is the only version that can serve. Name another with --to, or deploy one first.")
-        await self.withdrawals.settle(model)
+        with contextlib.suppress(TimeoutError):  # it is done; whoever asked is told that the record follows
+            async with asyncio.timeout(_RECORD_SECONDS):
+                await self.withdrawals.settle(model)
         return held.state
 
     async def unfreeze(self, model: str, *, actor: str, why: str) -> ModelState:

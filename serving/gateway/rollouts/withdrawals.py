@@ -63,6 +63,10 @@ class Withdrawals:
         """Decisions that the shared record does not hold yet."""
         return len(self._journal.open_entries)
 
+    def count_unrecorded(self, model: str) -> int:
+        """Count decisions about a model that the shared record does not hold yet."""
+        return sum(entry.model == model for entry in self._journal.open_entries)
+
     def apply_journal(self) -> None:
         """On start, before anything serves: take out what was taken out when the gateway died."""
         for entry in self._journal.open_entries:

@@ -59,6 +59,8 @@ def rollback(
             note(f"would take {model}@{bad['number']} out and serve {back}" if bad and back else f"{model} has nothing to go back to")
             return
         state = control.rollback(model, to=to, keep=keep, actor=who(), why=why)
+    if state["unrecorded"]:
+        note("The shared record does not hold it yet; the gateway goes on trying. Why not: lastgood status, and the gateway's log.")
     if json:
         print_json(state)
     else:

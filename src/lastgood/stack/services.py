@@ -65,6 +65,7 @@ def build_services(settings: Settings, *, only: tuple[str, ...] = ()) -> tuple[l
 def environment(settings: Settings) -> dict[str, str]:
     """Give the variables that make a child process use this project's settings."""
     variables = {
+        "LASTGOOD_PROJECT": str(settings.project),  # a child runs elsewhere, and what has no variable here is in the project's file
         "LASTGOOD_HOME": str(settings.home),
         "LASTGOOD_HOST": settings.host,
         "LASTGOOD_BACKEND": settings.backend,
