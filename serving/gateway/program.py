@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from lastgood.serving.gateway.grpc.server import GrpcServer
 
 log = structlog.get_logger()
-LARGE_BYTES = 1 << 20  # a body of this size is worth the page faults
 
 
 class Gateway:
@@ -156,7 +155,7 @@ def main(*, program: Sequence[str] | None = None) -> int:
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    return_large(LARGE_BYTES)
+    return_large()
     try:
         settings = load_settings()
         with hold(settings.home / "gateway"):

@@ -29,7 +29,6 @@ from lastgood.serving.observer.wire import Asked, Counted, Drifted, Forgotten, F
 
 log = structlog.get_logger()
 NICENESS: Final = 5  # requests come first
-LARGE_BYTES: Final = 128 << 10
 _READ_BYTES: Final = 1 << 20
 _LOOK_SECONDS: Final = 0.02  # rows wait this long to be compared together
 _IDLE_SECONDS: Final = 0.1  # to look again where nothing comes
@@ -177,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is for the gateway; this ends with it
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICENESS)
-    return_large(LARGE_BYTES)
+    return_large()
     with socket.socket(fileno=int(descriptor)) as connection:
         try:
             Observer(connection, Path(home), Path(project)).run()

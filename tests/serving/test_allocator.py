@@ -17,7 +17,7 @@ class Info(ctypes.Structure):
 libc = ctypes.CDLL(None)
 libc.mallinfo2.restype = Info
 if sys.argv[1] == "returned":
-    return_large(1 << 20)
+    return_large()
 larger = bytearray(24 << 20)
 del larger
 before = libc.mallinfo2().hblkhd
