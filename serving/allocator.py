@@ -7,8 +7,8 @@ from typing import Final
 # Parameters of glibc's mallopt, from its <malloc.h>.
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
-# At 1 MiB a gateway that is sent bodies of 600 KB and more grew by 8 MB an hour, and at this not; its page faults cost a fiftieth of a
-# millisecond where a model that takes so much computes for several.
+# Side by side for six minutes of mixed load, 1.6 MB of a gateway's heap were holes with this, and 6.4 without. A piece of 600 KB that is
+# written once takes 0.12 ms so, and 0.03 out of the heap; a model that is given as much computes for 8.
 LARGE_BYTES: Final = 128 << 10
 
 
