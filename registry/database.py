@@ -23,6 +23,7 @@ from lastgood.registry import schema
 from lastgood.registry.errors import CatalogueDamagedError, CatalogueUnavailableError, CatalogueUnsupportedError
 
 BUSY_SECONDS: Final = 30  # how long a writer waits for the ones before it
+CACHE_KIB: Final = 256  # pages that each connection keeps; what is not among them lies in the system's own cache
 LOCK_KEY: Final = 0x6C617374  # "last", PostgreSQL's advisory lock of the writers
 _WRITES: Final = "lastgood_writes"
 # SQLite's result codes that mean the file itself is bad: https://www.sqlite.org/rescode.html
@@ -145,6 +146,7 @@ def _set_up_sqlite(engine: Engine) -> None:
                 f"busy_timeout={BUSY_SECONDS * 1000}",
                 "journal_mode=WAL",
                 "synchronous=FULL",  # a committed withdrawal survives a power cut
+                f"cache_size=-{CACHE_KIB}",
                 "foreign_keys=ON",
                 "trusted_schema=OFF",
             ):
