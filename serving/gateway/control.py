@@ -87,7 +87,7 @@ class ControlPlane:
 
     def health(self, _: Request) -> Response:
         """Say that the gateway drives, and how many decisions the shared record lacks."""
-        unrecorded = self._conductor.withdrawals.unrecorded
+        unrecorded = self._conductor.withdrawals.count_unrecorded()
         return json_response(
             {"version": __version__, "registry": self._registry_id, "models": len(self._book.held), "unrecorded": unrecorded}
         )

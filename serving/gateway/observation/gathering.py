@@ -41,10 +41,6 @@ class Gathering:
         self._rows = 0
         self._nbytes = 0
 
-    def __len__(self) -> int:
-        """Count the requests."""
-        return len(self._pendings)
-
     @property
     def full(self) -> bool:
         """Whether it is to be shown now."""

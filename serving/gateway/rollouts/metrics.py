@@ -36,7 +36,7 @@ class RolloutCollector(Collector):
         free.add_metric((), float(shutil.disk_usage(self._home).free))
         yield free
         unrecorded = gauge(names.UNRECORDED)
-        unrecorded.add_metric((), float(self._conductor.withdrawals.unrecorded))
+        unrecorded.add_metric((), float(self._conductor.withdrawals.count_unrecorded()))
         yield unrecorded
         broken = gauge(names.CHAIN_BROKEN)
         if self._conductor.auditor.broken is not None:

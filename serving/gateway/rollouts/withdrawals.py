@@ -58,14 +58,9 @@ class Withdrawals:
         self._journal = journal
         self._installer = installer
 
-    @property
-    def unrecorded(self) -> int:
-        """Decisions that the shared record does not hold yet."""
-        return len(self._journal.open_entries)
-
-    def count_unrecorded(self, model: str) -> int:
-        """Count decisions about a model that the shared record does not hold yet."""
-        return sum(entry.model == model for entry in self._journal.open_entries)
+    def count_unrecorded(self, model: str | None = None) -> int:
+        """Count decisions, or those about a model, that the shared record does not hold yet."""
+        return sum(model in {None, entry.model} for entry in self._journal.open_entries)
 
     def apply_journal(self) -> None:
         """On start, before anything serves: take out what was taken out when the gateway died."""
@@ -140,7 +135,7 @@ class Withdrawals:
 
     async def settle(self, model: str | None = None) -> None:
         """Return when every decision, or every one about the model, is in the shared record."""
-        while any(model in {None, entry.model} for entry in self._journal.open_entries):
+        while self.count_unrecorded(model):
             await self._book.wait_for_news(1)
 
     def page(self, held: Held, text: str) -> None:
