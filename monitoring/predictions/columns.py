@@ -13,6 +13,7 @@ from typing import Final
 ANSWER_COLUMNS: Final = ("time", "id", "version", "role", "traffic", "slice", "outcome", "answer", "confidence")
 LABEL_COLUMNS: Final = ("time", "id", "label")
 INPUT, OUTPUT = "in/", "out/"
+SUFFIX: Final = ".parquet"
 _TIME: Final = "%Y%m%dT%H%M%S.%f"
 
 
@@ -28,13 +29,13 @@ def labels_folder(folder: Path) -> Path:
 
 def file_name(time: datetime, number: int) -> str:
     """Name a file by the time of its last row."""
-    return f"{time.strftime(_TIME)}-{number:04d}.parquet"
+    return f"{time.strftime(_TIME)}-{number:04d}{SUFFIX}"
 
 
 def list_files(folder: Path, since: datetime | None = None) -> list[Path]:
     """Give the files with rows of this time (UTC) or later, in order."""
     least = "" if since is None else since.strftime(_TIME)
-    return sorted(path for path in folder.glob("*.parquet") if path.name >= least)
+    return sorted(path for path in folder.glob(f"*{SUFFIX}") if path.name >= least)
 
 
 def read_settled(folder: Path, before: datetime) -> datetime | None:

@@ -188,7 +188,7 @@ def test_room_that_somebody_made_by_hand_is_seen_within_the_hour(tmp_path: Path,
         add(number)
     for path in list_files(tmp_path)[1:]:
         path.unlink()
-    monkeypatch.setattr(retention, "_LISTED_SECONDS", 0.0)
+    monkeypatch.setattr(retention, "LISTED_SECONDS", 0.0)
     for number in range(4, 7):
         add(number)
     assert ["0", "4", "5", "6"] == read_rows(tmp_path, columns=("id",))["id"].tolist()
