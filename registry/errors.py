@@ -15,6 +15,7 @@ What can go wrong in the registry; the base classes give the exit codes.
     └── DigestTombstonedError
     IntegrityError
     ├── FileDamagedError, FileMissingError
+    ├── SegmentDamagedError       a part of a stored file that cannot be read back
     ├── EventDamagedError, CatalogueDamagedError
     └── ContentMismatchError      the files given are not the ones the content lists
     ConflictError
@@ -107,6 +108,12 @@ class FileDamagedError(IntegrityError):
     """A stored file does not hash to its name."""
 
     code = "registry.file-damaged"
+
+
+class SegmentDamagedError(IntegrityError):
+    """A part of a stored file cannot be read back."""
+
+    code = "registry.segment-damaged"
 
 
 class FileMissingError(IntegrityError):
