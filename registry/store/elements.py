@@ -87,7 +87,7 @@ def decode_alone(data: Bytes, nbytes: int, kind: Kind) -> Bytes:
     bits = _split_planes(data, nbytes, kind)
     if kind.exponent is not None:
         bits = (bits >> kind.unsigned.type(1)) | (bits << kind.unsigned.type(8 * kind.width - 1))
-    return memoryview(bits).cast("B")
+    return _view(bits)
 
 
 def encode_xor(data: Bytes, base: Bytes, kind: Kind) -> bytes:
@@ -142,7 +142,7 @@ def decode_difference(data: Bytes, base: Bytes, kind: Kind) -> Bytes:
         else:
             folded[np.argsort(keys, kind="stable")] = ordered
         scratch.unfold(folded, old[start:stop], new[start:stop])
-    return memoryview(new).cast("B")
+    return _view(new)
 
 
 def _list_blocks(elements: int, kind: Kind) -> Iterator[tuple[int, int]]:
@@ -220,7 +220,7 @@ def _join_planes(bits: Array, kind: Kind) -> bytes:
     found = []
     for place in range(kind.width):
         plane = np.ascontiguousarray(rows[:, place])
-        small = compress(memoryview(plane))
+        small = compress(_view(plane))
         kept = len(small) >= _KEEPS * len(plane)
         found += [_PLANE.pack(not kept, len(plane) if kept else len(small)), plane.tobytes() if kept else small]
     return b"".join(found)
@@ -244,6 +244,11 @@ def _split_planes(data: Bytes, nbytes: int, kind: Kind) -> Array:
     if at != len(view):
         raise SegmentDamagedError(f"{len(view) - at} bytes lie behind the last plane")
     return rows.reshape(-1).view(kind.unsigned)
+
+
+def _view(array: Array) -> memoryview:
+    view: memoryview = array.data.cast("B")
+    return view
 
 
 def compress(data: Bytes) -> bytes:
