@@ -98,7 +98,7 @@ def encode_xor(data: Bytes, base: Bytes, kind: Kind) -> bytes:
 def decode_xor(data: Bytes, base: Bytes, kind: Kind) -> Bytes:
     """Give the bytes back; raises as `decode_alone`."""
     old = np.frombuffer(base, kind.unsigned)
-    return np.bitwise_xor(_split_planes(data, old.nbytes, kind), old).tobytes()
+    return _view(np.bitwise_xor(_split_planes(data, old.nbytes, kind), old))
 
 
 def encode_difference(data: Bytes, base: Bytes, kind: Kind) -> bytes:
