@@ -75,7 +75,7 @@ class FileStore:
         Raises:
             InvalidSourceError: The path is no file that can be read.
         """
-        with _open_source(path) as source:
+        with open_source(path) as source:
             descriptor, name = tempfile.mkstemp(dir=self._incoming)
             incoming = Path(name)
             try:
@@ -175,11 +175,11 @@ def hash_file(path: Path) -> tuple[str, int]:
     Raises:
         InvalidSourceError: The path is no file that can be read.
     """
-    with _open_source(path) as source:
+    with open_source(path) as source:
         return _hash(source)
 
 
-def _open_source(path: Path) -> BinaryIO:
+def open_source(path: Path) -> BinaryIO:
     try:
         if path.exists() and not path.is_file():
             raise InvalidSourceError(f"{path} is not a regular file; expected a file to store.")

@@ -37,6 +37,6 @@ def test_what_is_inserted_or_removed_changes_the_chunks_around_it_alone(place: i
 
 def test_where_chunks_end_never_changes() -> None:
     """Files of years ago share chunks with those of today."""
-    assert [28942, 59448, 99344, 144632] == find_cuts(
-        (b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(16_000)))
-    )[:4]
+    assert [28942, 59448, 99344, 144632] == find_cuts(b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(16_000)))[
+        :4
+    ]
