@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lastgood.registry.blobs import BlobStore, hash_file
 from lastgood.registry.content import Content
 from lastgood.registry.errors import ContentMismatchError, FileDamagedError, FileMissingError, FolderNotEmptyError, InvalidSourceError
+from lastgood.registry.hashing import hash_file
+from lastgood.registry.store.store import SegmentedStore
 
 
-def materialize(content: Content, blobs: BlobStore, folder: Path) -> Path:
+def materialize(content: Content, blobs: SegmentedStore, folder: Path) -> Path:
     """
     Make a folder hold exactly a version's files, as copies: what is served must not be the store itself.
 
@@ -40,7 +41,7 @@ def materialize(content: Content, blobs: BlobStore, folder: Path) -> Path:
     return folder
 
 
-def copy_files(content: Content, blobs: BlobStore, folder: Path) -> None:
+def copy_files(content: Content, blobs: SegmentedStore, folder: Path) -> None:
     """
     Copy a version's files into an existing folder, verified and read-only.
 

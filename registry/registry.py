@@ -19,7 +19,6 @@ from lastgood.registry import materialize as folders
 from lastgood.registry import resolve as refs
 from lastgood.registry import verify as checks
 from lastgood.registry.audit import Piece, check_piece
-from lastgood.registry.blobs import BlobStore, FileStore
 from lastgood.registry.chain import Checked
 from lastgood.registry.content import Content, Record
 from lastgood.registry.cooldown import Cooldown, find_cooldown
@@ -28,6 +27,8 @@ from lastgood.registry.errors import ContentMismatchError, InvalidSourceError, R
 from lastgood.registry.events import Event, check_text, check_writer
 from lastgood.registry.log import Clock, utc_now
 from lastgood.registry.rows import Alias, Moment, Notes, StoredRoute, Tombstone, Version
+from lastgood.registry.store.objects import FolderObjects
+from lastgood.registry.store.store import SegmentedStore
 from lastgood.registry.transaction import ANY, Expectation, Transaction
 from lastgood.settings import Settings
 
@@ -39,7 +40,7 @@ RESERVED_FILES: Final = frozenset({"content.json", "record.json"})
 class Registry:
     """The catalogue and the file store of one installation; threads may share it."""
 
-    def __init__(self, database: Database, blobs: BlobStore, *, writer: str, clock: Clock = utc_now) -> None:
+    def __init__(self, database: Database, blobs: SegmentedStore, *, writer: str, clock: Clock = utc_now) -> None:
         """Use an open database and a file store; `open` makes both from the settings."""
         self._database = database
         self._blobs = blobs
@@ -63,7 +64,7 @@ class Registry:
         """
         folder = settings.home / "registry"
         check_writer(writer)
-        blobs = FileStore(folder / "files")
+        blobs = SegmentedStore(FolderObjects(folder))
         return cls(Database(settings.database_url, lock=folder / "lock"), blobs, writer=writer, clock=clock)
 
     def close(self) -> None:

@@ -10,12 +10,12 @@ from sqlalchemy import Connection, Table, select, text
 
 from lastgood.errors import IntegrityError
 from lastgood.registry import schema
-from lastgood.registry.blobs import BlobStore
 from lastgood.registry.chain import check_chain
 from lastgood.registry.content import Content
 from lastgood.registry.errors import EventDamagedError
 from lastgood.registry.events import read_event
 from lastgood.registry.projections import Projections, Rows
+from lastgood.registry.store.store import SegmentedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class CatalogueCheck:
     problems: list[Problem]
 
 
-def verify(reading: Callable[[], AbstractContextManager[Connection]], blobs: BlobStore, digest: str | None) -> VerifyReport:
+def verify(reading: Callable[[], AbstractContextManager[Connection]], blobs: SegmentedStore, digest: str | None) -> VerifyReport:
     """
     Check the log and the tables, and the bytes of one digest or of all.
 
@@ -133,7 +133,7 @@ def _read_contents(connection: Connection, digest: str | None) -> tuple[dict[str
     return contents, problems
 
 
-def _check_files(contents: Mapping[str, Content], blobs: BlobStore, *, everything: bool) -> tuple[dict[str, int], int, list[Problem]]:
+def _check_files(contents: Mapping[str, Content], blobs: SegmentedStore, *, everything: bool) -> tuple[dict[str, int], int, list[Problem]]:
     """Read each stored file once; give the sizes read, how many no version has, and what is wrong."""
     users: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
     for digest, content in contents.items():

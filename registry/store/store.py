@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from lastgood.registry.blobs import hash_file, open_source
 from lastgood.registry.errors import FileDamagedError, FileMissingError, InvalidSourceError, SegmentDamagedError
+from lastgood.registry.hashing import hash_file, open_source
 from lastgood.registry.store.chunks import find_cuts
 from lastgood.registry.store.elements import Bytes
 from lastgood.registry.store.layout import Tensor

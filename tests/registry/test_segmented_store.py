@@ -1,7 +1,10 @@
 """Files as segments: every file comes back, a neighbour costs little, and damage is found where it lies."""
 
 import hashlib
+import os
 import random
+import stat
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.registry.errors import FileDamagedError, FileMissingError
+from lastgood.registry.errors import FileDamagedError, FileMissingError, InvalidSourceError
 from lastgood.registry.store.layout import ITEM_BYTES, Tensor
-from lastgood.registry.store.objects import FolderObjects
+from lastgood.registry.store.objects import ABANDONED_SECONDS, FolderObjects
 from lastgood.registry.store.segments import DEPTH_MAX, SEGMENT_BYTES_MAX, Segments
 from lastgood.registry.store.store import SegmentedStore
 
@@ -170,3 +173,36 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "back").exists()
     assert sha256 == store.put(path, tensors=tensors)
     check_back(store, sha256, path, tmp_path)
+
+
+def test_stored_bytes_are_read_only_and_abandoned_copies_are_removed(tmp_path: Path) -> None:
+    """Nobody writes into them by accident; what a killed process left long ago goes, and nothing that may still be written."""
+    store = open_store(tmp_path / "store")
+    path, tensors = write(tmp_path / "one", np.zeros(5000))
+    store.put(path, tensors=tensors)
+    kept = [file for file in (tmp_path / "store").rglob("*") if file.is_file()]
+    assert {0o444} == {stat.S_IMODE(file.stat().st_mode) for file in kept}
+    old, new = tmp_path / "store/incoming/old", tmp_path / "store/incoming/new"
+    for left in (old, new):
+        left.write_bytes(b"half")
+    long_ago = time.time() - ABANDONED_SECONDS - 1
+    os.utime(old, (long_ago, long_ago))
+    open_store(tmp_path / "store")
+    assert [new] == list((tmp_path / "store/incoming").iterdir())
+
+
+def test_fetch_never_writes_over_a_file(tmp_path: Path) -> None:
+    """A destination that exists stays as it is."""
+    store = open_store(tmp_path / "store")
+    path, _ = write(tmp_path / "one", np.zeros(5))
+    (tmp_path / "copy").write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        store.fetch(store.put(path), tmp_path / "copy")
+    assert b"mine" == (tmp_path / "copy").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_put_refuses_what_is_no_file(tmp_path: Path, name: str) -> None:
+    """A folder or nothing cannot be stored, and the message names it."""
+    with pytest.raises(InvalidSourceError, match=str(tmp_path / name)):
+        open_store(tmp_path / "store").put(tmp_path / name)
