@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lastgood.registry.store.layout import TENSORS_MAX
+from lastgood.registry.store.layout import HEADER_BYTES_MAX, TENSORS_MAX
 from lastgood.registry.store.locate import archive
+from lastgood.registry.store.locate.by_name import locate as locate_file
 from lastgood.registry.store.locate.npz import locate, locate_array
 from lastgood.registry.store.locate.window import Window
 from tests.registry.test_locate import Held, assert_located, assert_sound, make_arrays, make_npz
@@ -159,6 +160,15 @@ def test_a_directory_entry_with_a_wrong_number_costs_that_member_only(at: int, f
     located = locate(Held(bytes(data)))
     assert_sound(located, len(data))
     assert ["b"] == [tensor.name for tensor in located]
+
+
+def test_an_archive_is_read_within_the_limit_whatever_it_may_be() -> None:
+    """A directory as long as the limit is not read again to look for other members."""
+    entry = struct.pack("<4s4H4x3L5H2L", b"PK\1\2", 0, 0, 0, 0, 0, 1, 1, 0xFFFF, 0, 0, 0, 0, 0, 0) + b"a" * 0xFFFF
+    directory = entry * (HEADER_BYTES_MAX * 3 // 4 // len(entry))
+    source = Held(b"PK\3\4" + directory + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(directory), 4, 0))
+    assert [] == locate_file("a.npz", source, {})
+    assert HEADER_BYTES_MAX // 2 < source.bytes_read <= HEADER_BYTES_MAX
 
 
 def test_members_that_lie_over_each_other_leave_one() -> None:

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lastgood.registry.store.layout import Tensor
+from lastgood.registry.store.locate.by_name import Files
 from lastgood.registry.store.locate.by_name import locate as locate_file
 from lastgood.registry.store.locate.onnx import is_plausible, locate, locate_external
 from tests.registry.test_locate import Held, assert_located, assert_sound, make_arrays
@@ -16,8 +17,8 @@ from tests.registry.test_locate import Held, assert_located, assert_sound, make_
 LARGE = np.arange(400, dtype="<f4").reshape(20, 20)
 
 
-def write(initializers: Any = (), nodes: Any = (), **more: Any) -> bytes:
-    data: bytes = helper.make_model(helper.make_graph(list(nodes), "graph", [], [], list(initializers)), **more).SerializeToString()
+def write(initializers: Any = ()) -> bytes:
+    data: bytes = helper.make_model(helper.make_graph([], "graph", [], [], list(initializers))).SerializeToString()
     return data
 
 
@@ -61,9 +62,9 @@ def test_brain_floats_are_located_and_types_without_a_name_are_not() -> None:
     assert [("BF16", 8)] == [(found.name, found.nbytes) for found in locate(Held(data))]
 
 
-def test_graphs_in_attributes_functions_and_constants_are_searched() -> None:
+def test_graphs_in_attributes_functions_training_and_constants_are_searched() -> None:
     """Initializers of the branches of If, branches in branches, and constants of nodes and functions are found."""
-    arrays = {name: LARGE + number for number, name in enumerate(["inner", "then", "else", "constant", "function", "outer"])}
+    arrays = {name: LARGE + number for number, name in enumerate(["inner", "then", "else", "constant", "function", "training", "outer"])}
     inner = helper.make_graph([], "inner", [], [], [tensor("inner", arrays["inner"])])
     branch = helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=helper.make_graph([], "none", [], []))
     then = helper.make_graph([branch], "then", [], [], [tensor("then", arrays["then"])])
@@ -74,7 +75,9 @@ def test_graphs_in_attributes_functions_and_constants_are_searched() -> None:
     ]
     body = [helper.make_node("Constant", [], ["f"], value=tensor("function", arrays["function"]))]
     function = helper.make_function("own", "F", [], ["f"], body, [helper.make_opsetid("", 20)])
-    data = write([tensor("outer", arrays["outer"])], nodes, functions=[function])
+    model = helper.make_model(helper.make_graph(nodes, "graph", [], [], [tensor("outer", arrays["outer"])]), functions=[function])
+    model.training_info.add().algorithm.initializer.append(tensor("training", arrays["training"]))
+    data = model.SerializeToString()
     assert_located(locate(Held(data)), data, arrays)
 
 
@@ -128,6 +131,23 @@ def test_models_that_share_a_file_both_count() -> None:
     models = {"one.onnx": Held(write([external(location="w")])), "two.onnx": Held(write([external("b", location="w", offset=1600)]))}
     assert ["a", "b"] == [found.name for found in locate_file("w", Held(LARGE.tobytes() * 2), models)]
     assert ["a"] == [found.name for found in locate_file("w", Held(LARGE.tobytes() + b"x"), models)]
+
+
+def test_of_many_models_the_one_a_file_is_named_after_is_read() -> None:
+    """Not all of very many models are read, but those in the file's folder first, and of them the one of its name."""
+    plain = Held(write())
+    models = {f"m/{number}.onnx": plain for number in range(100)} | {"m/x.onnx": Held(write([external(location="x.onnx_data")]))}
+    assert ["a"] == [found.name for found in locate_file("m/x.onnx_data", Held(LARGE.tobytes()), models)]
+    assert plain.reads < 50
+
+
+def test_a_model_is_read_once_for_all_files_beside_it() -> None:
+    """A version of one model and very many data files does not cost a walk through the model for each."""
+    model = Held(write([external(str(number), location=f"w{number}") for number in range(100)]))
+    files = Files({"x.onnx": model, **{f"w{number}": Held(LARGE.tobytes()) for number in range(100)}})
+    for number in range(100):
+        assert [str(number)] == [found.name for found in files.locate(f"w{number}")]
+    assert model.reads < 50
 
 
 def external(name: str = "a", **places: Any) -> Any:

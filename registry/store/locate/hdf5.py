@@ -12,7 +12,7 @@ from lastgood.registry.store.locate.window import Part, UnreadableError, Window
 
 MAGIC: Final = b"\x89HDF\r\n\x1a\n"
 _MEMBER: Final = "model.weights.h5"
-_OBJECTS_MAX: Final = 50_000  # opened one by one, some 20,000 a second
+_OBJECTS_MAX: Final = 20_000  # opened one by one, which takes some seconds
 # Names of h5py's constants. A type that equals none of them bit for bit is left out.
 _DTYPES: Final = {
     "STD_U8LE": "U8",

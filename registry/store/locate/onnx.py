@@ -11,9 +11,11 @@ from lastgood.registry.store.locate.window import UnreadableError, Window
 from lastgood.registry.store.locate.wire import LENGTH, VARINT, Field, iterate_fields, read_field, read_signed, read_varints
 
 # The messages on the way to a tensor, and in which of their fields the next ones are.
-_MODEL, _GRAPH, _FUNCTION, _NODE, _ATTRIBUTE, _TENSOR = "model", "graph", "function", "node", "attribute", "tensor"
+_MODEL, _TRAINING, _FUNCTION, _GRAPH = "model", "training", "function", "graph"
+_NODE, _ATTRIBUTE, _TENSOR = "node", "attribute", "tensor"
 _CHILDREN: Final = {
-    _MODEL: {7: _GRAPH, 25: _FUNCTION},
+    _MODEL: {7: _GRAPH, 20: _TRAINING, 25: _FUNCTION},
+    _TRAINING: {1: _GRAPH, 2: _GRAPH},
     _GRAPH: {1: _NODE, 5: _TENSOR},  # 15, sparse initializers, have their values apart from their places
     _FUNCTION: {7: _NODE},
     _NODE: {5: _ATTRIBUTE},

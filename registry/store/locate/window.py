@@ -25,10 +25,10 @@ class Window:
     that no file, whatever it claims, takes long.
     """
 
-    def __init__(self, source: Source, *, bytes_max: int = HEADER_BYTES_MAX) -> None:
+    def __init__(self, source: Source) -> None:
         self.size: Final = source.size
         self._source = source
-        self._bytes_left = bytes_max
+        self._bytes_left = HEADER_BYTES_MAX
         self._looks_left = LOOKS_MAX
         self._begin = 0
         self._buffer = b""
@@ -83,6 +83,27 @@ class Window:
         self._bytes_left -= wanted
         self._begin, self._buffer = offset, held + self._source.read_at(begin, wanted)
         return self._buffer[:count]
+
+
+class Limited:
+    """A file of which no more than `HEADER_BYTES_MAX` is read, however many locators try."""
+
+    def __init__(self, source: Source) -> None:
+        self.size: Final = source.size
+        self._source = source
+        self._bytes_left = HEADER_BYTES_MAX
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """
+        Read so many bytes from there; fewer only at the end.
+
+        Raises:
+            UnreadableError: That would be too much.
+        """
+        if count > self._bytes_left:
+            raise UnreadableError("more than is read of one file")
+        self._bytes_left -= count
+        return self._source.read_at(offset, count)
 
 
 class Part:
