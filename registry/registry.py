@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from lastgood.errors import IntegrityError
 from lastgood.refs import LATEST, Ref, check_model_name, parse_ref
 from lastgood.registry import catalogue, history
 from lastgood.registry import materialize as folders
@@ -29,6 +30,7 @@ from lastgood.registry.log import Clock, utc_now
 from lastgood.registry.rows import Alias, Moment, Notes, StoredRoute, Tombstone, Version
 from lastgood.registry.store.objects import FolderObjects
 from lastgood.registry.store.store import SegmentedStore
+from lastgood.registry.storing import store_files
 from lastgood.registry.transaction import ANY, Expectation, Transaction
 from lastgood.settings import Settings
 
@@ -241,8 +243,7 @@ class Registry:
             raise ContentMismatchError(f"The content lists {sorted(listed)}; the files given are {sorted(files)}.")
         tombstone = self.tombstones().get(content.digest)
         if tombstone is None:  # else the transaction refuses it, and nothing needs to be copied
-            for entry in content.files:
-                self._store(entry.path, files[entry.path], entry.sha256, entry.size)
+            store_files(content, files, self._blobs, self._find_before(model, record))
         with self.transaction() as transaction:
             return transaction.register(model, content, record, actor=actor)
 
@@ -282,9 +283,13 @@ class Registry:
             payload = {"tag": check_text(tag, "tag")}
             return transaction.append("tagged", model=version.model, digest=version.digest, actor=actor, payload=payload)
 
-    def _store(self, path: str, source: Path, sha256: str, size: int) -> None:
-        stored = self._blobs.put(source)
-        if stored != sha256 or source.stat().st_size != size:
-            raise ContentMismatchError(
-                f"{source} is not the file {path!r} that the content lists: it hashes to {stored}, expected {sha256}."
-            )
+    def _find_before(self, model: str, record: Record) -> dict[str, str]:
+        """Give the SHA-256 of the files of the version that a new one comes after, by path: its parent, or the model's newest."""
+        with self._database.reading() as connection:
+            digest = record.parent
+            if digest is None or not catalogue.versions_like(connection, digest):
+                digest = next((version.digest for version in reversed(catalogue.versions_of(connection, model))), None)
+            try:
+                return {} if digest is None else {entry.path: entry.sha256 for entry in catalogue.content_of(connection, digest).files}
+            except IntegrityError:  # then the new one stands alone, and `verify` says what is wrong with the other
+                return {}
