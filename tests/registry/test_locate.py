@@ -64,7 +64,7 @@ def make_arrays(seed: int = 0) -> Arrays:
     random = np.random.default_rng(seed)
     shapes = [(40, 70), (3,), (5, 1, 9), ()]
     return {
-        f"layer{number}/{dtype}": random.integers(0, 2 if kind == "bool" else 100, shape).astype(kind)
+        f"layer{number}/{dtype[0]}/{dtype}": random.integers(0, 2 if kind == "bool" else 100, shape).astype(kind)
         for number, shape in enumerate(shapes)
         for dtype, kind in DTYPES.items()
     }

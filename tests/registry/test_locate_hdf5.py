@@ -1,7 +1,7 @@
 """HDF5 files and Keras archives: real ones, and ones that hold what has no one place."""
 
 import io
-import sys
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tests.registry.test_locate import Held, assert_located, make_arrays, make_h
 
 h5py: Any = pytest.importorskip("h5py")
 ARRAY = np.arange(64, dtype="<f4").reshape(8, 8)
+F32 = bytes([0x11, 0x20, 31, 0]) + struct.pack("<L2H4BL", 4, 0, 32, 23, 8, 0, 23, 127)
 
 
 def write(fill: Any = None, **options: Any) -> bytes:
@@ -23,12 +24,6 @@ def write(fill: Any = None, **options: Any) -> bytes:
             fill(h5)
         h5["good"] = ARRAY
     return file.getvalue()
-
-
-def test_bytes_before_the_file_are_counted() -> None:
-    """Offsets are those of the whole file, also where another header stands before HDF5's."""
-    data = write(userblock_size=512)
-    assert_located(hdf5.locate(Held(data)), data, {"good": ARRAY})
 
 
 def test_only_datasets_in_one_piece_are_located(tmp_path: Path) -> None:
@@ -72,17 +67,64 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert ["first", "good", "zz"] == sorted(tensor.name for tensor in hdf5.locate(Held(data)))
 
 
-def test_no_more_objects_are_visited_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of very many objects gives the first of them."""
-    monkeypatch.setattr(hdf5, "_OBJECTS_MAX", 5)
-    assert 5 == len(hdf5.locate(Held(make_hdf5({str(number): ARRAY for number in range(9)}))))
+@pytest.mark.parametrize("options", [{}, {"libver": "latest"}, {"track_order": True}, {"libver": ("v108", "v110")}], ids=str)
+def test_versions_of_the_format_are_read(options: dict[str, Any]) -> None:
+    """Older and newer superblocks, headers and groups, with attributes, groups in groups and many blocks of messages."""
+
+    def fill(h5: Any) -> None:
+        for name in ("a/b/c/d/e", "a/b/f"):
+            group = h5.create_group(name)
+            for number in range(7):
+                group.attrs[f"attribute {number}"] = "long" * 100
+                group[f"{number}"] = ARRAY + number
+            h5[name].attrs["late"] = np.ones(50)
+
+    data = write(fill, **options)
+    expected = {f"{name}/{number}": ARRAY + number for name in ("a/b/c/d/e", "a/b/f") for number in range(7)}
+    assert_located(hdf5.locate(Held(data)), data, {"good": ARRAY, **expected})
 
 
-def test_without_h5py_nothing_is_located(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library comes with TensorFlow and is not needed."""
-    data = make_hdf5({"a": ARRAY})
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    assert [] == hdf5.locate(Held(data))
+def test_groups_of_thousands_of_members_are_read() -> None:
+    """The tree of a large group has levels."""
+    arrays = {f"group/{number}": np.full(2, number, "<i4") for number in range(3000)}
+    data = make_hdf5(arrays)
+    assert_located(hdf5.locate(Held(data)), data, arrays)
+
+
+def test_links_in_an_index_and_files_behind_other_bytes_are_left_out() -> None:
+    """What h5py writes on request only is not searched."""
+    arrays = {f"group/{number}": ARRAY for number in range(9)}
+    assert [] == hdf5.locate(Held(make_hdf5(arrays, track_order=True)))
+    assert [] == hdf5.locate(Held(make_hdf5(arrays, userblock_size=512)))
+
+
+def test_brain_floats_are_located() -> None:
+    """BF16, for which HDF5 has no name, is known by its bits; a float with other bits is not."""
+    kind = h5py.h5t.IEEE_F16LE.copy()
+    kind.set_fields(15, 7, 8, 0, 7)
+    kind.set_ebias(127)
+    other = h5py.h5t.IEEE_F32LE.copy()
+    other.set_ebias(126)
+
+    def fill(h5: Any) -> None:
+        for name, written in (("brain", kind), ("other", other)):
+            dataset = h5py.h5d.create(h5.id, name.encode(), written, h5py.h5s.create_simple((8, 8)))
+            dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, ARRAY)
+
+    assert [("brain", "BF16", 128)] == [
+        (found.name, found.dtype, found.nbytes) for found in hdf5.locate(Held(write(fill))) if found.name != "good"
+    ]
+
+
+def test_objects_with_a_type_of_their_own_name_are_left_out() -> None:
+    """A committed type stands in another object, which is not looked up."""
+
+    def fill(h5: Any) -> None:
+        h5["kind"] = np.dtype("<f4")
+        h5.create_dataset("of kind", data=ARRAY, dtype=h5["kind"])
+
+    data = write(fill)
+    assert_located(hdf5.locate(Held(data)), data, {"good": ARRAY})
 
 
 def test_a_compressed_member_of_an_archive_is_left() -> None:
@@ -107,3 +149,83 @@ def test_any_changed_byte_of_the_first_header_is_survived(value: int) -> None:
         for tensor in hdf5.locate(source):
             assert tensor.offset + tensor.nbytes <= len(data)
         assert source.reads < 1000
+
+
+def superblock(root: int) -> bytearray:
+    """Write the begin of a file of version 2, with room for objects."""
+    data = bytearray(4096)
+    data[:12] = hdf5.MAGIC + bytes([2, 8, 8, 0])
+    struct.pack_into("<4Q", data, 12, 0, (1 << 64) - 1, len(data), root)
+    return data
+
+
+def header(data: bytearray, at: int, messages: list[tuple[int, bytes]], size: int | None = None) -> None:
+    """Write an object's header of version 1."""
+    content = b"".join(struct.pack("<2HB3x", kind, len(body), 0) + body for kind, body in messages)
+    struct.pack_into("<BxHLL4x", data, at, 1, len(messages), 1, len(content) if size is None else size)
+    data[at + 16 : at + 16 + len(content)] = content
+
+
+def pack(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}Q", *numbers)
+
+
+def test_crafted_headers_end() -> None:
+    """Continuations that lead to themselves, trees and groups that hold themselves, and counts without what they count."""
+    messages = [(16, pack(64 + 16, 24))]
+    itself = superblock(64)
+    header(itself, 64, messages)
+    many = superblock(64)
+    header(many, 64, [(16, pack(64 + 16, 24 * 20))] * 20)
+    tree = superblock(64)
+    header(tree, 64, [(17, pack(256, 512))])
+    tree[256:264] = b"TREE\0\0\xff\xff"
+    for child in range(200):
+        tree[256 + 32 + 16 * child : 256 + 40 + 16 * child] = pack(256)
+    tree[512:544] = b"HEAP\0\0\0\0" + pack(100, 0, 1024)
+    nodes = bytearray(tree)
+    nodes[288:296] = pack(2048)
+    nodes[2048:2056] = b"SNOD\1\0\xff\xff"
+    nodes[2056:2076] = pack(0, 64) + b"\0" * 4
+    far = superblock(1 << 63)
+    beyond = superblock(64)
+    header(beyond, 64, [(17, pack(256, 512))], size=0xFFFFFFFF)
+    for data in (itself, many, tree, nodes, far, beyond):
+        source = Held(bytes(data))
+        assert [] == hdf5.locate(source)
+        assert source.reads < 2000
+
+
+@pytest.mark.parametrize(
+    ("dims", "nbytes", "address"),
+    [
+        ((1 << 63, 2), 0, 64),
+        ((1 << 32, 1 << 32), 0, 64),
+        ((16,), 1 << 63, 64),
+        ((1 << 60,), 1 << 62, 64),
+        ((16,), 64, (1 << 64) - 1),
+        ((16,), 64, 4090),
+        ((0,), 0, 64),
+    ],
+)
+def test_lying_datasets_are_left_out(dims: tuple[int, ...], nbytes: int, address: int) -> None:
+    """Shapes that overflow, sizes that are not theirs, and places behind the file's end."""
+    data = superblock(64)
+    messages = [(1, bytes([1, len(dims)]) + b"\0" * 6 + pack(*dims)), (3, F32), (8, b"\3\1" + pack(address, nbytes))]
+    header(data, 64, messages)
+    assert [] == hdf5.locate(Held(bytes(data)))
+    header(data, 64, [(1, b"\1\1" + b"\0" * 6 + pack(16)), (3, F32), (8, b"\3\1" + pack(2048, 64))])
+    assert [(2048, 64)] == [(found.offset, found.nbytes) for found in hdf5.locate(Held(bytes(data)))]
+
+
+def test_very_deep_groups_end_at_the_length_of_a_path() -> None:
+    """A thousand groups in each other, and a dataset at the end whose path is too long for a name."""
+
+    def fill(h5: Any) -> None:
+        group = h5
+        for _ in range(1000):
+            group = group.create_group("g")
+        group["deep"] = ARRAY
+        h5["g/g/near"] = ARRAY
+
+    assert ["g/g/near", "good"] == sorted(found.name for found in hdf5.locate(Held(write(fill))))

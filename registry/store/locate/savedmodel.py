@@ -141,6 +141,7 @@ def _iterate_entries(window: Window, block: _Block) -> Iterator[_Entry]:
         at = begin + added + length
         if at > end or shared > len(key) or shared + added > _KEY_BYTES_MAX:
             raise UnreadableError(f"no entry before {at}")
+        window.charge(shared)
         key = key[:shared] + window.read(begin, added)
         yield _Entry(key, begin + added, at)
 

@@ -63,6 +63,17 @@ class Window:
             raise UnreadableError(f"only {len(piece)} of {count} bytes at {offset}")
         return piece
 
+    def charge(self, count: int) -> None:
+        """
+        Count bytes that are kept as if they were read: names that a few bytes in the file make long.
+
+        Raises:
+            UnreadableError: That is too much with what was read.
+        """
+        self._bytes_left -= count
+        if self._bytes_left < 0:
+            raise UnreadableError("more than is kept of one file")
+
     def _fill(self, offset: int, count: int) -> bytes:
         """Read a piece that does not lie whole in the buffer, and what follows it."""
         if not 0 <= offset < self.size:
