@@ -256,9 +256,9 @@ def test_any_tensors_are_arranged_into_a_sound_list(tensors: list[Tensor], size:
 
 def test_of_overlapping_tensors_the_first_and_longest_stays() -> None:
     """The tensor that begins first is kept, and of two that begin together the longer."""
-    long, short, inside, after = (
+    long, short, inside, after = (  # the names are in the other order
         Tensor(name, "U8", (nbytes,), offset, nbytes)
-        for name, offset, nbytes in [("long", 0, 8), ("short", 0, 4), ("inside", 7, 2), ("after", 8, 1)]
+        for name, offset, nbytes in [("z", 0, 8), ("a", 0, 4), ("inside", 7, 2), ("after", 8, 1)]
     )
     assert arrange([after, inside, short, long], 9) == [long, after]
 

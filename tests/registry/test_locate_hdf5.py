@@ -151,6 +151,9 @@ def test_any_changed_byte_of_the_first_header_is_survived(value: int) -> None:
         assert source.reads < 1000
 
 
+DATASET = [(1, b"\1\1" + b"\0" * 6 + struct.pack("<Q", 16)), (3, F32), (8, b"\3\1" + struct.pack("<2Q", 2048, 64))]
+
+
 def superblock(root: int) -> bytearray:
     """Write the begin of a file of version 2, with room for objects."""
     data = bytearray(4096)
@@ -159,9 +162,9 @@ def superblock(root: int) -> bytearray:
     return data
 
 
-def header(data: bytearray, at: int, messages: list[tuple[int, bytes]], size: int | None = None) -> None:
+def header(data: bytearray, at: int, messages: list[tuple[int, bytes]], size: int | None = None, *, flags: int = 0) -> None:
     """Write an object's header of version 1."""
-    content = b"".join(struct.pack("<2HB3x", kind, len(body), 0) + body for kind, body in messages)
+    content = b"".join(struct.pack("<2HB3x", kind, len(body), flags) + body for kind, body in messages)
     struct.pack_into("<BxHLL4x", data, at, 1, len(messages), 1, len(content) if size is None else size)
     data[at + 16 : at + 16 + len(content)] = content
 
@@ -214,8 +217,33 @@ def test_lying_datasets_are_left_out(dims: tuple[int, ...], nbytes: int, address
     messages = [(1, bytes([1, len(dims)]) + b"\0" * 6 + pack(*dims)), (3, F32), (8, b"\3\1" + pack(address, nbytes))]
     header(data, 64, messages)
     assert [] == hdf5.locate(Held(bytes(data)))
-    header(data, 64, [(1, b"\1\1" + b"\0" * 6 + pack(16)), (3, F32), (8, b"\3\1" + pack(2048, 64))])
+
+
+def test_a_dataset_that_is_filtered_elsewhere_or_described_elsewhere_is_left_out() -> None:
+    """The smallest dataset is found, and not with a message that says that its elements are not there as they are."""
+    data = superblock(64)
+    header(data, 64, DATASET)
     assert [(2048, 64)] == [(found.offset, found.nbytes) for found in hdf5.locate(Held(bytes(data)))]
+    for kind in (7, 11):
+        header(data, 64, [*DATASET, (kind, b"\0" * 8)])
+        assert [] == hdf5.locate(Held(bytes(data)))
+    header(data, 64, DATASET, flags=2)
+    assert [] == hdf5.locate(Held(bytes(data)))
+
+
+def test_a_tree_that_holds_itself_is_read_once() -> None:
+    """Work is not spent on what was seen: a member that is listed after thousands of such entries is found."""
+    data = superblock(64).ljust(1 << 21, b"\0")
+    header(data, 64, [(17, pack(4096, 512))])
+    data[512:544] = b"HEAP\0\0\0\0" + pack(100, 0, 1024)
+    data[1024:1025] = b"a"
+    data[4096:4104] = b"TREE\0\0\xff\xff"
+    for child in range(0xFFFF):
+        data[4096 + 32 + 16 * child : 4096 + 40 + 16 * child] = pack(3000 if child == 0 else 4096)
+    data[3000:3008] = b"SNOD\1\0\1\0"
+    data[3008:3024] = pack(0, 1200)
+    header(data, 1200, DATASET)
+    assert ["a"] == [found.name for found in hdf5.locate(Held(bytes(data)))]
 
 
 def test_very_deep_groups_end_at_the_length_of_a_path() -> None:

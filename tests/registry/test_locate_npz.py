@@ -190,6 +190,13 @@ def test_a_real_archive_of_many_members_is_located() -> None:
     assert all(data[tensor.offset : tensor.offset + 4] == int(tensor.name).to_bytes(4, "little") for tensor in located)
 
 
+def test_encrypted_members_are_left_out() -> None:
+    """Their bytes are not the array's, whatever their size."""
+    data = bytearray(make_npz(ARRAYS))
+    data[data.index(b"PK\1\2") + 8] |= 1
+    assert ["b"] == [tensor.name for tensor in locate(Held(bytes(data)))]
+
+
 def test_only_members_that_were_asked_for_are_listed() -> None:
     """The suffix chooses; encrypted and compressed ones are not listed."""
     data = zip_up({"a.npy": b"1", "b.txt": b"2"})

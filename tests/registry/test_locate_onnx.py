@@ -184,7 +184,9 @@ def test_external_places_are_taken_only_where_they_can_be_right(places: dict[str
     """Paths stay in the model's folder, numbers are numbers, lengths are those of the shape."""
     located = locate_external(Held(write([external(**places)])))
     assert expected == {location: tensors[0].offset for location, tensors in located.items()}
-    assert [] == locate(Held(write([external(**places)])))
+    proto = external(**places)
+    proto.raw_data = LARGE.tobytes()  # which does not count
+    assert [] == locate(Held(write([proto])))
 
 
 @pytest.mark.parametrize("dims", [[1 << 32, 1 << 32], [(1 << 63) - 1, 8], [-20, -20], [0, 400], [1] * 70 + [400]])
@@ -204,6 +206,13 @@ def test_a_length_beyond_the_file_keeps_what_was_before(end: int) -> None:
     """A field that claims to end behind the file's end is not one."""
     good = write([tensor()])
     assert ["a"] == [found.name for found in locate(Held(good + varint(7 << 3 | 2) + varint(end) + b"abc"))]
+
+
+def test_a_field_that_ends_behind_its_message_ends_the_search() -> None:
+    """Elements that reach into the next message are nobody's."""
+    content = b"\x08\x90\x03\x10\x01" + varint(9 << 3 | 2) + varint(1600) + b"\0" * 100
+    source = Held(b"\x08\x0a" + message(7, message(5, content)) + b"\0" * 4000)
+    assert [] == locate(source)
 
 
 def test_messages_nested_ten_thousand_deep_are_passed_over() -> None:

@@ -51,6 +51,7 @@ def write_index(variables: dict[bytes, bytes], header: bytes = HEADER) -> bytes:
     return write_table([write_block(entries[:2]), write_block(entries[2:])])
 
 
+BLOCK = write_block([(b"", HEADER), (b"a", value())])
 GOOD = write_index(
     {
         b"layer/bias": value(offset=0),
@@ -116,7 +117,7 @@ def test_a_lying_entry_is_left_out_and_the_others_stay(lie: bytes) -> None:
         write_table([write_block([(b"a", value())])]),
         write_table([], handles=[varint(1 << 63) + varint(1 << 63)]),
         write_table([], handles=[varint(0) + varint(16)] * 20_000),
-        write_table([write_block([(b"", HEADER)])], handles=[b"\0\x0c"] * 2),
+        write_table([BLOCK], handles=[varint(0) + varint(len(BLOCK))] * 2),
     ],
     ids=["none", "magic", "no handles", "compressed", "restarts", "big-endian", "no header", "far", "itself", "twice"],
 )
@@ -125,6 +126,11 @@ def test_a_crafted_table_gives_nothing(table: bytes) -> None:
     source = Held(table)
     assert {} == locate_variables(source)
     assert source.reads < 50
+
+
+def test_a_table_of_one_block_is_read() -> None:
+    """The smallest table that has a tensor; the crafted ones differ from it in one thing."""
+    assert {0: [Tensor("a", "F32", (4,), 0, 16)]} == locate_variables(Held(write_table([BLOCK])))
 
 
 def test_an_index_that_names_itself_as_a_block_is_not_followed() -> None:

@@ -20,7 +20,6 @@ _MEMBER: Final = "model.weights.h5"
 _NODE_HEAD_BYTES: Final = 24
 _SYMBOL_BYTES: Final = 40
 _SHORT_BYTES: Final = 32
-_SOFT_LINK: Final = 2  # cache type of a symbol
 _CONTIGUOUS: Final = 1
 
 
@@ -157,9 +156,8 @@ def _iterate_symbols(window: Window, tree: int, heap: int) -> Iterator[tuple[str
             left.extend(_read_number(window, node + _NODE_HEAD_BYTES + 16 * each + ADDRESS_BYTES) for each in range(count))
         elif head.startswith(b"SNOD"):
             for each in range(count):
-                symbol = window.read(node + 8 + _SYMBOL_BYTES * each, 20)
-                at, target, kind = (int.from_bytes(part, "little") for part in (symbol[:8], symbol[8:16], symbol[16:]))
-                if kind != _SOFT_LINK and at < names_bytes:
+                at, target = (_read_number(window, node + 8 + _SYMBOL_BYTES * each + part) for part in (0, ADDRESS_BYTES))
+                if at < names_bytes and target != UNDEFINED:  # as a soft link's is
                     yield _read_name(window, names + at, names_bytes - at), target
 
 

@@ -9,7 +9,6 @@ from lastgood.registry.store.locate.window import UnreadableError, Window
 
 ADDRESS_BYTES: Final = 8
 UNDEFINED: Final = (1 << 64) - 1  # the address of what is nowhere yet
-_BLOCKS_MAX: Final = 1000  # of one header
 _MESSAGES_MAX: Final = 200_000  # of one header, whose links they may be
 # Types of messages.
 _DATASPACE, _DATATYPE, _LINK, _EXTERNAL_FILES, _LAYOUT, _FILTERS, _CONTINUATION, _SYMBOLS = 1, 3, 6, 7, 8, 11, 16, 17
@@ -57,7 +56,7 @@ def read_messages(window: Window, address: int) -> Messages:
     Read an object's header, of either version.
 
     Raises:
-        UnreadableError: There is none, it has no end, or more blocks or messages than are taken.
+        UnreadableError: There is none, it has no end, or more messages than are taken.
     """
     head = window.read(address, _HEAD_1_BYTES)
     messages = Messages()
@@ -69,10 +68,10 @@ def read_messages(window: Window, address: int) -> Messages:
     else:
         raise UnreadableError(f"no object at {address}")
     count = 0
-    for at, block in enumerate(blocks):  # which grows meanwhile
+    for block in blocks:  # which grows meanwhile
         for kind, is_shared, message in _iterate_block(window, block, flags):
             count += 1
-            if count > _MESSAGES_MAX or at > _BLOCKS_MAX:
+            if count > _MESSAGES_MAX:
                 raise UnreadableError(f"a header without end at {address}")
             if kind == _CONTINUATION:
                 blocks.append(_find_next_block(window, message, flags))

@@ -6,7 +6,7 @@ from lastgood.registry.store.layout import HEADER_BYTES_MAX, Source
 
 FIRST_BYTES: Final = 512  # read at a place that was jumped to; it holds what stands between two tensors
 GROWN_BYTES: Final = 256 << 10  # read at once where one place is read after the other
-LOOKS_MAX: Final = 2_000_000  # ten for each of as many tensors as a file may have; some seconds
+LOOKS_MAX: Final = 1_000_000  # five for each of as many tensors as a file may have; some seconds
 
 
 class UnreadableError(Exception):
