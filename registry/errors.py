@@ -22,7 +22,8 @@ What can go wrong in the registry; the base classes give the exit codes.
     ├── AliasMovedError, RouteChangedError
     └── KeyReusedError            one idempotency key for two different events
     UnavailableError
-    └── CatalogueUnavailableError
+    ├── CatalogueUnavailableError
+    └── CollectionBusyError       what was stored was removed again, and again
     ConfigurationError
     └── CatalogueUnsupportedError  a database this lastgood cannot read
 """
@@ -162,6 +163,12 @@ class CatalogueUnavailableError(UnavailableError):
     """The database is locked for too long, is read-only, or does not answer."""
 
     code = "registry.unavailable"
+
+
+class CollectionBusyError(UnavailableError):
+    """Collections removed what was stored as often as it was stored."""
+
+    code = "registry.collection-busy"
 
 
 class CatalogueUnsupportedError(ConfigurationError):

@@ -6,14 +6,15 @@ The registry: which versions exist, which bytes they are, and everything that ha
         registry.materialize(version.digest, Path("cache", version.digest))
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from lastgood.errors import IntegrityError
+from sqlalchemy import Connection
+
 from lastgood.refs import LATEST, Ref, check_model_name, parse_ref
 from lastgood.registry import catalogue, history
 from lastgood.registry import materialize as folders
@@ -21,22 +22,21 @@ from lastgood.registry import resolve as refs
 from lastgood.registry import verify as checks
 from lastgood.registry.audit import Piece, check_piece
 from lastgood.registry.chain import Checked
+from lastgood.registry.collect import RECENT_SECONDS, Collected, Collection
 from lastgood.registry.content import Content, Record
 from lastgood.registry.cooldown import Cooldown, find_cooldown
 from lastgood.registry.database import Database
-from lastgood.registry.errors import ContentMismatchError, InvalidSourceError, ReservedAliasError
+from lastgood.registry.errors import ReservedAliasError
 from lastgood.registry.events import Event, check_text, check_writer
 from lastgood.registry.log import Clock, utc_now
+from lastgood.registry.registration import Registration
 from lastgood.registry.rows import Alias, Moment, Notes, StoredRoute, Tombstone, Version
 from lastgood.registry.store.objects import FolderObjects
 from lastgood.registry.store.store import SegmentedStore
-from lastgood.registry.storing import store_files
 from lastgood.registry.transaction import ANY, Expectation, Transaction
 from lastgood.settings import Settings
 
 ROLLOUT_ALIASES: Final = frozenset({"live", "stable"})  # only a rollout moves them
-# An exported version has files of these names beside its own.
-RESERVED_FILES: Final = frozenset({"content.json", "record.json"})
 
 
 class Registry:
@@ -214,7 +214,7 @@ class Registry:
             CatalogueUnavailableError: Another writer held the lock for too long.
         """
         with self._database.writing() as connection:
-            yield Transaction(connection, writer=self._writer, clock=self._clock)
+            yield self._begin(connection)
 
     def register(self, model: str, content: Content, files: Mapping[str, Path], record: Record, *, actor: str) -> Version:
         """
@@ -236,16 +236,20 @@ class Registry:
             InvalidSourceError: A file cannot be read, or has a name that is reserved.
             InvalidEventError: The record is not JSON.
         """
-        check_model_name(model)
-        if reserved := sorted(RESERVED_FILES & {entry.path for entry in content.files}):
-            raise InvalidSourceError(f"A version cannot have a file named {reserved[0]!r}: an export writes its own. Rename it.")
-        if set(files) != (listed := {entry.path for entry in content.files}):
-            raise ContentMismatchError(f"The content lists {sorted(listed)}; the files given are {sorted(files)}.")
-        tombstone = self.tombstones().get(content.digest)
-        if tombstone is None:  # else the transaction refuses it, and nothing needs to be copied
-            store_files(content, files, self._blobs, self._find_before(model, record))
-        with self.transaction() as transaction:
-            return transaction.register(model, content, record, actor=actor)
+        registration = Registration(self._database, self._blobs, model, content, files)
+        return registration.run(record, actor=actor, begin=self._begin)
+
+    def collect(
+        self,
+        *,
+        actor: str,
+        dry_run: bool = False,
+        recent_seconds: float = RECENT_SECONDS,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Collected:
+        """Remove stored objects that no version needs and that were not written just now; see `Collection.run`."""
+        collection = Collection(self._database, self._blobs, writer=self._writer, clock=self._clock, recent_seconds=recent_seconds)
+        return collection.run(actor=actor, dry_run=dry_run, on_progress=on_progress)
 
     def move_alias(
         self, model: str, name: str, digest: str | None, *, expected: str | Expectation | None = ANY, actor: str, why: str
@@ -283,13 +287,5 @@ class Registry:
             payload = {"tag": check_text(tag, "tag")}
             return transaction.append("tagged", model=version.model, digest=version.digest, actor=actor, payload=payload)
 
-    def _find_before(self, model: str, record: Record) -> dict[str, str]:
-        """Give the SHA-256 of the files of the version that a new one comes after, by path: its parent, or the model's newest."""
-        with self._database.reading() as connection:
-            digest = record.parent
-            if digest is None or not catalogue.versions_like(connection, digest):
-                digest = next((version.digest for version in reversed(catalogue.versions_of(connection, model))), None)
-            try:
-                return {} if digest is None else {entry.path: entry.sha256 for entry in catalogue.content_of(connection, digest).files}
-            except IntegrityError:  # then the new one stands alone, and `verify` says what is wrong with the other
-                return {}
+    def _begin(self, connection: Connection) -> Transaction:
+        return Transaction(connection, writer=self._writer, clock=self._clock)

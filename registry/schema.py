@@ -99,6 +99,14 @@ routes = Table(
     Column("body", Text, nullable=False),
 )
 
+condemned = Table(
+    "condemned",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("collection", Integer, nullable=False, index=True),
+    Column("removed", Integer, nullable=False),
+)
+
 
 def _refuse(table: Table, operation: str, reason: str) -> None:
     """Let the database itself refuse an operation on a table, whoever asks."""

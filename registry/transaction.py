@@ -89,7 +89,7 @@ class Transaction:
             DigestTombstonedError: The digest was taken out as bad.
         """
         digest = content.digest
-        self._refuse_tombstoned(digest)
+        self.refuse_tombstoned(digest)
         if (known := catalogue.version_of(self._connection, check_model_name(model), digest)) is not None:
             return known
         number = catalogue.next_number(self._connection, model)
@@ -149,7 +149,7 @@ class Transaction:
             return
         number: int | None = None
         if digest is not None:
-            self._refuse_tombstoned(digest)
+            self.refuse_tombstoned(digest)
             version = catalogue.version_of(self._connection, model, digest)
             if version is None:
                 raise VersionNotFoundError(f"{model} has no version with the digest {digest[:80]!r}; `lastgood list {model}` shows them.")
@@ -250,7 +250,8 @@ class Transaction:
             self._connection.execute(insert(routes).values(model=model, **values))
         return generation
 
-    def _refuse_tombstoned(self, digest: str) -> None:
+    def refuse_tombstoned(self, digest: str) -> None:
+        """Raise DigestTombstonedError where a digest was taken out as bad and not lifted."""
         if (known := catalogue.tombstone_of(self._connection, digest)) is not None:
             raise DigestTombstonedError(
                 f"{digest} was taken out as bad on {format_time(known.time)} by {known.actor} ({known.cause}): {known.why} "

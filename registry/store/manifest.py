@@ -12,9 +12,10 @@ import msgspec
 from lastgood.registry.errors import FileDamagedError, SegmentDamagedError
 from lastgood.registry.store.elements import compress, decompress
 from lastgood.registry.store.layout import ITEM_BYTES, TENSORS_MAX
-from lastgood.registry.store.objects import seal, unseal
+from lastgood.registry.store.objects import Objects, seal, unseal
 from lastgood.registry.store.segments import SEGMENT_BYTES_MAX
 
+FOLDER: Final = "files"
 _MAGIC: Final = b"LGF1"
 _SIZE_BYTES: Final = 8
 _MANIFEST_BYTES_MAX: Final = 256 << 20
@@ -118,6 +119,22 @@ class Manifest(msgspec.Struct, array_like=True, frozen=True):
                 for own in tensor.parts:
                     yield own, 0, own.nbytes, f"tensor {tensor.name}"
                 at += tensor.nbytes
+
+
+def read_manifest(objects: Objects, sha256: str) -> Manifest:
+    """
+    Read the list of a stored file.
+
+    Raises:
+        FileMissingError: No such file is stored.
+        FileDamagedError: The list cannot be read.
+    """
+    return Manifest.from_bytes(objects.read(path_of(sha256)), where=objects.locate(path_of(sha256)))
+
+
+def path_of(sha256: str) -> str:
+    """Give the name of the object that a file's list is."""
+    return f"{FOLDER}/{sha256[:2]}/{sha256[2:]}"
 
 
 def _read_body(data: bytes) -> bytes:

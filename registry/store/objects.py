@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
@@ -63,8 +63,12 @@ class Objects(Protocol):
         """Say whether there is such an object, without reading it."""
         ...
 
-    def remove(self, name: str) -> None:
-        """Remove an object, if there is one."""
+    def measure(self, name: str) -> tuple[int, float] | None:
+        """Give an object's bytes and the time it was written, in seconds since 1970; None where there is none."""
+        ...
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove objects; those that are not there are no error."""
         ...
 
     def iterate(self, prefix: str) -> Iterator[str]:
@@ -138,9 +142,18 @@ class FolderObjects:
         """Say whether there is such an object, without reading it."""
         return self._path(name).is_file()
 
-    def remove(self, name: str) -> None:
-        """Remove an object, if there is one."""
-        self._path(name).unlink(missing_ok=True)
+    def measure(self, name: str) -> tuple[int, float] | None:
+        """Give an object's bytes and the time it was written, in seconds since 1970; None where there is none."""
+        try:
+            found = self._path(name).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_size, found.st_mtime
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove objects; those that are not there are no error."""
+        for name in names:
+            self._path(name).unlink(missing_ok=True)
 
     def iterate(self, prefix: str) -> Iterator[str]:
         """Give the names of all objects below a prefix, sorted."""

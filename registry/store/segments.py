@@ -10,6 +10,7 @@ Source of the rule: skip-deltas, as Subversion's FSFS has them to the base of tw
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -25,9 +26,11 @@ BASE: Final = 4  # of the places in a line
 DEPTH_MAX: Final = 3  # segments that one is read through
 _SAMPLE_BYTES: Final = 1 << 18  # on which two kinds of difference are compared
 _MAGIC: Final = b"LGS1"
-# Method, type, depth, place in the line, bytes, the base's SHA-256. Before it lie the magic and a checksum of all that follows: a bit that
-# is flipped where it changes nothing that is read is found, too.
+# Method, type, depth, place in the line, bytes, the base's SHA-256, and a checksum of these, for they are read alone, too. Before it lie
+# the magic and a checksum of all that follows: a bit that is flipped where it changes nothing that is read is found, too.
 _HEADER: Final = struct.Struct("<BBHIQ32s")
+_HEAD_CHECKSUM: Final = struct.Struct("<I")
+_HEAD_BYTES: Final = _HEADER.size + _HEAD_CHECKSUM.size
 RAW, PACKED, ALONE, XOR, DIFFERENCE = range(5)
 _TYPES: Final = tuple(sorted(KINDS))
 _NO_BASE: Final = bytes(32)
@@ -65,12 +68,12 @@ class Segments:
             Its SHA-256.
         """
         name = hashlib.sha256(data).hexdigest()
-        healing = self._objects.exists(_path(name))
+        healing = self._objects.exists(path_of(name))
         if healing and self.is_sound(name):
             return name
         # What others may be differences to already is put back by itself: nothing gets deeper.
         blob = None if healing or parent is None or dtype is None else self._write_after(data, dtype, parent)
-        self._objects.write(_path(name), blob or _write_alone(data, dtype))
+        self._objects.write(path_of(name), blob or _write_alone(data, dtype))
         return name
 
     def read(self, name: str) -> Bytes:
@@ -104,11 +107,11 @@ class Segments:
 
     def locate(self, name: str) -> str:
         """Say where a segment is or would be."""
-        return self._objects.locate(_path(name))
+        return self._objects.locate(path_of(name))
 
     def _read(self, name: str, limit: int) -> tuple[Bytes, Header]:
         try:
-            body = unseal(_MAGIC, self._objects.read(_path(name)))
+            body = unseal(_MAGIC, self._objects.read(path_of(name)))
         except SegmentDamagedError as exc:
             raise SegmentDamagedError(f"The segment {self.locate(name)} is damaged: {exc}.") from exc
         header = _read_header(body, self.locate(name))
@@ -116,13 +119,13 @@ class Segments:
             raise SegmentDamagedError(f"The segment {self.locate(name)} is read through more segments than any is.")
         base = None if header.base is None else self._read(header.base, header.depth)[0]
         try:
-            return _decode(header, body[_HEADER.size :], base), header
+            return _decode(header, body[_HEAD_BYTES:], base), header
         except SegmentDamagedError as exc:
             raise SegmentDamagedError(f"The segment {self.locate(name)} cannot be read: {exc}.") from exc
 
     def _head(self, name: str) -> Header:
         """Read a segment's header alone; who acts on it reads the segment."""
-        data = self._objects.read(_path(name), SEAL_BYTES + _HEADER.size)
+        data = self._objects.read(path_of(name), SEAL_BYTES + _HEAD_BYTES)
         return _read_header(memoryview(data)[SEAL_BYTES:], self.locate(name))
 
     def _write_after(self, data: Bytes, dtype: str, parent: str) -> bytes | None:
@@ -140,8 +143,8 @@ class Segments:
         if encode is None:
             return None
         method = XOR if encode is elements.encode_xor else DIFFERENCE
-        header = _HEADER.pack(method, _TYPES.index(dtype), depth, place, len(data), bytes.fromhex(base))
-        return seal(_MAGIC, header + encode(data, old, kind))
+        head = _write_head(method, _TYPES.index(dtype), depth, place, len(data), bytes.fromhex(base))
+        return seal(_MAGIC, head + encode(data, old, kind))
 
     def _find_in_line(self, parent: str) -> tuple[str, int, int] | None:
         """Give the segment to which the next one of a line is a difference, the next one's place, and how deep it is."""
@@ -175,7 +178,7 @@ def _write_alone(data: Bytes, dtype: str | None) -> bytes:
     if len(payload) >= len(data):
         method, payload = RAW, bytes(data)
     kind = 0 if dtype is None else _TYPES.index(dtype)
-    return seal(_MAGIC, _HEADER.pack(method, kind, 0, 0, len(data), _NO_BASE) + payload)
+    return seal(_MAGIC, _write_head(method, kind, 0, 0, len(data), _NO_BASE) + payload)
 
 
 def _decode(header: Header, payload: memoryview, base: Bytes | None) -> Bytes:
@@ -196,9 +199,16 @@ def _decode(header: Header, payload: memoryview, base: Bytes | None) -> Bytes:
     return decode(payload, base, kind)
 
 
+def _write_head(*fields: int | bytes) -> bytes:
+    head = _HEADER.pack(*fields)
+    return head + _HEAD_CHECKSUM.pack(zlib.crc32(head))
+
+
 def _read_header(body: memoryview, where: str) -> Header:
-    if len(body) < _HEADER.size:
-        raise SegmentDamagedError(f"The segment {where} has {len(body)} bytes; its head alone has {_HEADER.size}.")
+    if len(body) < _HEAD_BYTES:
+        raise SegmentDamagedError(f"The segment {where} has {len(body)} bytes; its head alone has {_HEAD_BYTES}.")
+    if _HEAD_CHECKSUM.unpack_from(body, _HEADER.size)[0] != zlib.crc32(body[: _HEADER.size]):
+        raise SegmentDamagedError(f"The segment {where} is damaged: the bytes of its head were changed.")
     method, kind, depth, place, nbytes, base = _HEADER.unpack_from(body)
     # A difference has a base and lies deeper than it; nothing else does.
     if (
@@ -214,5 +224,6 @@ def _read_header(body: memoryview, where: str) -> Header:
     return Header(method, typed, depth, place, nbytes, base.hex() if depth else None)
 
 
-def _path(name: str) -> str:
+def path_of(name: str) -> str:
+    """Give the name of the object that a segment is."""
     return f"{FOLDER}/{name[:2]}/{name[2:]}"

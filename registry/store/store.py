@@ -8,21 +8,22 @@ from its list of segments and hashed, whatever was thought of it when it was cut
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from lastgood.registry.errors import FileDamagedError, FileMissingError, InvalidSourceError, SegmentDamagedError
 from lastgood.registry.hashing import hash_file, open_source
+from lastgood.registry.store import segments
 from lastgood.registry.store.chunks import find_cuts
 from lastgood.registry.store.elements import Bytes
 from lastgood.registry.store.layout import Tensor
-from lastgood.registry.store.manifest import BETWEEN, Manifest, Part, Stored
+from lastgood.registry.store.manifest import BETWEEN, FOLDER, Manifest, Part, Stored, path_of, read_manifest
+from lastgood.registry.store.needed import Needed
 from lastgood.registry.store.objects import Objects
 from lastgood.registry.store.segments import SEGMENT_BYTES_MAX, Segments
 
-FOLDER: Final = "files"
 TENSOR_BYTES_MIN: Final = 4 << 10  # smaller ones are left between the others: a segment of their own would cost more than it saves
 _READ_BYTES: Final = 4 << 20
 _REMEDY: Final = "Put it back from a backup, or register the same file again."
@@ -73,7 +74,7 @@ class SegmentedStore:
         if found != sha256:
             raise InvalidSourceError(f"{path} was changed while it was stored; nothing of it is kept. Store it again when it is written.")
         self._objects.settle()  # what a list names is there before the list
-        self._objects.write(_path(sha256), writing.to_manifest(size).to_bytes())
+        self._objects.write(path_of(sha256), writing.to_manifest(size).to_bytes())
         self._objects.settle()
         return sha256
 
@@ -86,7 +87,7 @@ class SegmentedStore:
             FileDamagedError: It does not hash to its name; says in which tensor.
             FileExistsError: The destination is there.
         """
-        manifest = self._read_manifest(sha256)
+        manifest = read_manifest(self._objects, sha256)
         with destination.open("xb") as sink:
             try:
                 self._copy(sha256, manifest, sink)
@@ -97,11 +98,11 @@ class SegmentedStore:
 
     def exists(self, sha256: str) -> bool:
         """Say whether a file of this name is stored, without reading it."""
-        return self._objects.exists(_path(sha256))
+        return self._objects.exists(path_of(sha256))
 
     def verify(self, sha256: str) -> int:
         """Read a stored file and compare it with its name; give its size in bytes. Errors as `fetch`."""
-        manifest = self._read_manifest(sha256)
+        manifest = read_manifest(self._objects, sha256)
         self._copy(sha256, manifest, None)
         return manifest.size
 
@@ -111,7 +112,30 @@ class SegmentedStore:
 
     def locate(self, sha256: str) -> str:
         """Say where a file's list of segments is or would be."""
-        return self._objects.locate(_path(sha256))
+        return self._objects.locate(path_of(sha256))
+
+    def list_objects(self) -> Iterator[str]:
+        """Give the names of all objects that files are kept in."""
+        for folder in (FOLDER, segments.FOLDER):
+            yield from self._objects.iterate(folder)
+
+    def begin_needed(self) -> Needed:
+        """Give what tells the objects that files need."""
+        return Needed(self._objects)
+
+    def list_needed(self, sha256s: Iterable[str]) -> Iterable[str]:
+        """Give the names of the objects that stored files need; errors as `Needed.add`."""
+        needed = self.begin_needed()
+        needed.add(sha256s)
+        return needed
+
+    def measure(self, name: str) -> tuple[int, float] | None:
+        """Give an object's bytes and the time it was written, in seconds since 1970; None where there is none."""
+        return self._objects.measure(name)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove objects; who asks knows that no file needs them."""
+        self._objects.remove(names)
 
     def _is_sound(self, sha256: str) -> bool:
         try:
@@ -120,14 +144,11 @@ class SegmentedStore:
             return False
         return True
 
-    def _read_manifest(self, sha256: str) -> Manifest:
-        return Manifest.from_bytes(self._objects.read(_path(sha256)), where=self.locate(sha256))
-
     def _find_tensors(self, like: str | None) -> Mapping[_Key, Stored]:
         if like is None:
             return {}
         try:
-            manifest = self._read_manifest(like)
+            manifest = read_manifest(self._objects, like)
         except (FileMissingError, FileDamagedError):  # then this file is kept alone, and `verify` says what is wrong with the other
             return {}
         return {(own.name, own.dtype, own.shape): own for own in manifest.tensors}
@@ -260,7 +281,3 @@ class _Writing:
         future, nbytes = self._waiting.popleft()
         self._waiting_bytes -= nbytes
         future.result()
-
-
-def _path(sha256: str) -> str:
-    return f"{FOLDER}/{sha256[:2]}/{sha256[2:]}"
