@@ -1,8 +1,10 @@
 """The commands that read and fill the registry, as a person calls them."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from lastgood.cli import run
 from lastgood.cli.alias import alias
 from lastgood.cli.at import InvalidTimeError, parse_time
 from lastgood.registry.registry import Registry
+from lastgood.registry.store.objects import FolderObjects
+from lastgood.registry.store.store import SegmentedStore
 from lastgood.settings import load_settings
 
 Capture = pytest.CaptureFixture[str]
@@ -190,6 +194,24 @@ def test_verify_leaves_with_5_and_names_the_file(two: Path, capsys: Capture) -> 
         assert json.loads(capsys.readouterr().out)["ok"] is False
         stored.write_bytes(data)
     assert run(["verify"]) == 0
+
+
+def test_gc_removes_what_no_version_needs(two: Path, tmp_path: Path, capsys: Capture) -> None:
+    """What a registration left that did not come to its end, when it is an hour old."""
+    left = tmp_path / "left"
+    left.write_bytes(b"of no version" * 1000)
+    before = {path for path in (two / "registry").rglob("*") if path.is_file()}
+    SegmentedStore(FolderObjects(two / "registry")).put(left)
+    fresh = {path for path in (two / "registry").rglob("*") if path.is_file()} - before
+    assert "`lastgood gc` removes them" in answer(capsys, "verify")
+    assert f"{len(fresh)} more are needed by none" in answer(capsys, "gc")
+    for path in fresh:
+        os.utime(path, (time.time() - 3700,) * 2)
+    assert (len(fresh), False) == tuple(read(capsys, "gc", "--dry-run")[name] for name in ("objects", "removed"))
+    assert f"{len(fresh)} stored objects" in answer(capsys, "gc")
+    assert not any(path.exists() for path in fresh)
+    assert "that no version needs" in answer(capsys, "log")
+    assert "no version" not in answer(capsys, "verify")
 
 
 def test_export_and_import_keep_the_digest(two: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -4,7 +4,7 @@ A process that is killed at the Nth step of a write, once for each N; started by
     python crash_program.py FOLDER SCENARIO
 
 For N = 1, 2, … a child works in FOLDER/N and kills itself (SIGKILL) at the Nth step: before or after a call of
-fsync, replace, rename or mkdir or a commit, or before a statement. The first child that lives to its end had no step N; its number is
+fsync, replace, rename, unlink or mkdir or a commit, or before a statement. The first child that lives to its end had no step N; its number is
 written to stdout. All wrapping is done here; the product knows nothing of it.
 """
 
@@ -21,6 +21,8 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.registry import Registry
+from lastgood.registry.store.objects import FolderObjects
+from lastgood.registry.store.store import SegmentedStore
 from lastgood.settings import Settings
 
 
@@ -95,13 +97,27 @@ def prepare_withdraw(folder: Path) -> None:
             transaction.write_route("digits", {"live": second}, expected=0)
 
 
-SCENARIOS = {"first": (None, run_first), "withdraw": (prepare_withdraw, run_withdraw)}
+def run_collect(folder: Path) -> None:
+    """Remove what a registration left."""
+    with open_registry(folder) as registry:
+        registry.collect(actor="crash", recent_seconds=0)
+
+
+def prepare_collect(folder: Path) -> None:
+    with open_registry(folder) as registry:
+        register(registry, folder, "one")
+        for text in ("two", "three"):
+            for path in draft(folder, text)[1].values():
+                SegmentedStore(FolderObjects(folder / "home" / "registry")).put(path)
+
+
+SCENARIOS = {"first": (None, run_first), "withdraw": (prepare_withdraw, run_withdraw), "collect": (prepare_collect, run_collect)}
 
 
 def die_at(fatal: int, folder: Path, run: Callable[[Path], None]) -> None:
     """Run a scenario and be killed at a step."""
     steps = Steps(fatal)
-    for name in ("fsync", "replace", "mkdir", "rename"):
+    for name in ("fsync", "replace", "mkdir", "rename", "unlink"):
         steps.wrap(os, name)
     steps.wrap(DefaultDialect, "do_commit")
     for name in ("do_execute", "do_executemany"):

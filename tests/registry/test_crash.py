@@ -86,3 +86,20 @@ def test_a_withdrawal_killed_anywhere_is_whole_or_absent(tmp_path: Path) -> None
             assert () == registry.verify().problems
     assert sorted(seen) == seen
     assert {1, 2} == set(seen)
+
+
+def test_a_collection_killed_anywhere_takes_nothing_that_is_needed(tmp_path: Path) -> None:
+    """Then a version is registered whose files were left, and may have been on their way out; the next collection ends the work."""
+    left = []
+    for folder in crash_everywhere(tmp_path, "collect", least=20):
+        with open_again(folder) as registry:
+            report = registry.verify()
+            assert () == report.problems
+            left.append(report.unreferenced_files)
+            files = {name: folder / f"two-{name}" for name in ("golden.npz", "model.onnx")}
+            entries = [FileEntry(name, len(data := path.read_bytes()), hashlib.sha256(data).hexdigest()) for name, path in files.items()]
+            registry.register("digits", Content(tuple(entries), (), (), None), files, Record("ada", "two"), actor="ada")
+            registry.collect(actor="ada", recent_seconds=0)
+            report = registry.verify()
+            assert ((), 4, 0) == (report.problems, report.files, report.unreferenced_files)
+    assert {0, 4} <= set(left)

@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("at", "lastgood.cli.at:at", "Show which version was live at a time, and why."),
         ("alias", "lastgood.cli.alias:alias", "Give a version a name of your own."),
         ("verify", "lastgood.cli.verify:verify", "Check every stored byte and event."),
+        ("gc", "lastgood.cli.gc:gc", "Remove stored bytes that no version needs."),
         ("import", "lastgood.cli.import_:import_", "Register an ONNX file or an exported version."),
         ("export", "lastgood.cli.export:export", "Write a version's files into a folder."),
     ),

@@ -82,6 +82,10 @@ def _died(event: "Event", payload: Mapping[str, Any]) -> str:
     return f"a replica of {event.model}@{payload['version']} died{_why(payload)}"
 
 
+def _collected(_: "Event", payload: Mapping[str, Any]) -> str:
+    return f"removed {payload['objects']} stored objects ({payload['bytes']:,} bytes) that no version needs"
+
+
 def _paged(_: "Event", payload: Mapping[str, Any]) -> str:
     return f"a person is needed{_why(payload)}"
 
@@ -97,6 +101,7 @@ _TELLERS: dict[str, Callable[["Event", Mapping[str, Any]], str]] = {
     "tombstoned": _tombstoned,
     "lifted": _lifted,
     "route": _route,
+    "collected": _collected,
     "rollout-submitted": _submitted,
     "comparison-begun": _compared,
     **dict.fromkeys(
