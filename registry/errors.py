@@ -25,7 +25,8 @@ What can go wrong in the registry; the base classes give the exit codes.
     ├── CatalogueUnavailableError
     └── CollectionBusyError       what was stored was removed again, and again
     ConfigurationError
-    └── CatalogueUnsupportedError  a database this lastgood cannot read
+    ├── CatalogueUnsupportedError  a database this lastgood cannot read
+    └── KeyMissingError, KeyUnusableError  of the encryption of what is stored
 """
 
 from lastgood.errors import (
@@ -175,3 +176,15 @@ class CatalogueUnsupportedError(ConfigurationError):
     """A database URL or format that this lastgood cannot use."""
 
     code = "registry.unsupported"
+
+
+class KeyMissingError(ConfigurationError):
+    """What is stored is encrypted, and no key is given."""
+
+    code = "registry.key-missing"
+
+
+class KeyUnusableError(ConfigurationError):
+    """The key given is none, or not the one that what is stored is encrypted under."""
+
+    code = "registry.key-unusable"

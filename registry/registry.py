@@ -16,7 +16,7 @@ from typing import Final, Self
 from sqlalchemy import Connection
 
 from lastgood.refs import LATEST, Ref, check_model_name, parse_ref
-from lastgood.registry import catalogue, history
+from lastgood.registry import catalogue, history, keys
 from lastgood.registry import materialize as folders
 from lastgood.registry import resolve as refs
 from lastgood.registry import verify as checks
@@ -63,11 +63,24 @@ class Registry:
             CatalogueUnsupportedError: The database URL cannot be used, or its tables are of another format.
             CatalogueUnavailableError: The database does not answer.
             CatalogueDamagedError: The database file is not one.
+            KeyMissingError, KeyUnusableError: What is stored is encrypted, and the key given is none or another one.
         """
         folder = settings.home / "registry"
         check_writer(writer)
-        blobs = SegmentedStore(FolderObjects(folder))
-        return cls(Database(settings.database_url, lock=folder / "lock"), blobs, writer=writer, clock=clock)
+        objects, key = FolderObjects(folder), keys.read_key(settings.encryption_key_file)
+        database = Database(settings.database_url, lock=folder / "lock")
+        try:
+            blobs = SegmentedStore(keys.unlock(objects, key, database.writing))
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, blobs, writer=writer, clock=clock)
+
+    @staticmethod
+    def rotate_key(settings: Settings, fresh: Path) -> None:
+        """Encrypt what is stored under the key in a file from now on; errors as `keys.rotate`."""
+        objects = FolderObjects(settings.home / "registry")
+        keys.rotate(objects, keys.read_key(settings.encryption_key_file), keys.read_key(fresh))
 
     def close(self) -> None:
         """Close the catalogue."""

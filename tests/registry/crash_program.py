@@ -4,8 +4,8 @@ A process that is killed at the Nth step of a write, once for each N; started by
     python crash_program.py FOLDER SCENARIO
 
 For N = 1, 2, … a child works in FOLDER/N and kills itself (SIGKILL) at the Nth step: before or after a call of
-fsync, replace, rename, unlink or mkdir or a commit, or before a statement. The first child that lives to its end had no step N; its number is
-written to stdout. All wrapping is done here; the product knows nothing of it.
+fsync, replace, rename, unlink or mkdir or a commit, or before a statement. The first child that lives to its end had no
+step N; its number is written to stdout. All wrapping is done here; the product knows nothing of it.
 """
 
 import hashlib

@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("alias", "lastgood.cli.alias:alias", "Give a version a name of your own."),
         ("verify", "lastgood.cli.verify:verify", "Check every stored byte and event."),
         ("gc", "lastgood.cli.gc:gc", "Remove stored bytes that no version needs."),
+        ("key", "lastgood.cli.key:key", "Make or change the key that stored files are encrypted under."),
         ("import", "lastgood.cli.import_:import_", "Register an ONNX file or an exported version."),
         ("export", "lastgood.cli.export:export", "Write a version's files into a folder."),
     ),

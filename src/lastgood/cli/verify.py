@@ -31,7 +31,8 @@ def verify(ref: str | None = None, /, *, json: Annotated[bool, Parameter(name="-
         )
         if report.unreferenced_files:
             print_line(
-                f"{report.unreferenced_files} of the files belong to no version: a registration did not come to its end. `lastgood gc` removes them."
+                f"{report.unreferenced_files} of the files belong to no version: a registration did not come to its end. "
+                "`lastgood gc` removes them."
             )
     else:
         print_table("Not as recorded", ("what", "problem"), [(problem.name, problem.text) for problem in report.problems])

@@ -10,7 +10,7 @@ import httpx
 
 from lastgood.errors import ConfigurationError
 from lastgood.monitoring.signals.configuration import Signals, write_alertmanager, write_prometheus
-from lastgood.settings import Settings
+from lastgood.settings import SECRETS, Settings
 from lastgood.stack.processes import Service
 
 PREFECT_ENVIRONMENT = {
@@ -77,9 +77,7 @@ def environment(settings: Settings) -> dict[str, str]:
     }
     if settings.database is not None:
         variables["LASTGOOD_DATABASE"] = settings.database
-    if settings.token_file is not None:
-        variables["LASTGOOD_TOKEN_FILE"] = str(settings.token_file)
-    return variables
+    return variables | {f"LASTGOOD_{name.upper()}": str(file) for name in SECRETS if (file := getattr(settings, name)) is not None}
 
 
 def prefect_environment(settings: Settings) -> dict[str, str]:
