@@ -88,9 +88,9 @@ class EncryptedObjects:
             ) from exc
 
     def _decrypt(self, name: str, data: memoryview, *, alone: bool) -> bytes:
-        if len(data) < _START or data[: len(MAGIC)] != MAGIC:
-            raise InvalidTag
         about, nonce, cipher = bytes(data[: len(MAGIC) + 1]), bytes(data[len(MAGIC) + 1 : _START]), self._cipher(name)
+        if len(data) < _START or about[:-1] != MAGIC:
+            raise InvalidTag
         end = _START + about[-1] + _TAG_BYTES
         head = cipher.decrypt(nonce + b"\0", data[_START:end], about)
         return head if alone else head + cipher.decrypt(nonce + b"\1", data[end:], about)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lastgood.errors import IntegrityError
-from lastgood.registry import registration
+from lastgood.registry import catalogue, registration, storing
 from lastgood.registry.collect import RECENT_SECONDS, Collection
 from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.errors import DigestTombstonedError
@@ -61,8 +61,8 @@ def list_objects(settings: Settings) -> set[Path]:
     return {path for part in ("files", "segments") for path in (folder / part).rglob("*") if path.is_file()}
 
 
-def collect(registry: Registry, **options: bool) -> int:
-    return registry.collect(actor="ada", recent_seconds=0, **options).objects
+def collect(registry: Registry) -> int:
+    return registry.collect(actor="ada", recent_seconds=0).objects
 
 
 def test_what_no_version_needs_goes_and_the_rest_stays(
@@ -109,12 +109,12 @@ def test_what_a_registration_found_is_there_when_its_version_is(
     leave(path)
     leave(next(weights))
     runs = {"condemned": 0, "once": 1, "often": 4}[collections]
-    original, stored = registration.store_files, 0
+    original, stored = storing.store_files, 0
 
     def store_then_collect(*args: object) -> None:
         nonlocal stored
         stored += 1
-        original(*args)  # type: ignore[arg-type]
+        original(*args)  # type: ignore[arg-type]  # whatever it was given
         if stored > 1:
             return
         if not runs:  # a collection that is killed when it has said what it will remove
@@ -207,15 +207,15 @@ def test_a_tombstone_that_is_lifted_meanwhile_does_not_make_a_version_without_fi
         register(registry, path, model="other")
     for stored in list_objects(settings):
         stored.unlink()
-    original = registration.catalogue.tombstone_of
+    original = catalogue.tombstone_of
 
     def find_then_lift(*args: object) -> object:
-        found = original(*args)  # type: ignore[arg-type]
+        found = original(*args)  # type: ignore[arg-type]  # whatever it was given
         monkeypatch.undo()
         registry.lift(version.digest, actor="ada", why="it was not")
         return found
 
-    monkeypatch.setattr(registration.catalogue, "tombstone_of", find_then_lift)
+    monkeypatch.setattr(catalogue, "tombstone_of", find_then_lift)
     register(registry, path, model="other")
     assert () == registry.verify().problems
 
