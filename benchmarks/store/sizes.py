@@ -23,7 +23,7 @@ from lastgood.settings import Settings
 HERE: Final = Path(__file__).parent
 PEERS: Final = {
     "DVC": ("dvc_store.py", ("dvc==3.67.1",)),
-    "MLflow": ("mlflow_store.py", ("mlflow==3.18.0",)),
+    "MLflow": ("mlflow_store.py", ("mlflow==3.17.2",)),
     "ZipNN": ("zipnn_store.py", ("zipnn==0.5.4", "numpy==2.4.6")),
 }
 ZSTD_LEVEL: Final = 3
