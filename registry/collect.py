@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from lastgood.registry import condemned, schema
-from lastgood.registry.catalogue import content_of
+from lastgood.registry.catalogue import content_of, weights_of
 from lastgood.registry.database import Database
 from lastgood.registry.log import Clock, Log
 from lastgood.registry.store.needed import Needed
@@ -30,6 +30,13 @@ class Collected:
     removed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    files: list[str]  # SHA-256
+    digests: set[str]
+    position: int  # of the newest event
+
+
 class Collection:
     """One collection; several at a time do each other no harm."""
 
@@ -44,6 +51,7 @@ class Collection:
         self._recent_seconds = recent_seconds
         self._needed: Needed = store.begin_needed()
         self._known: set[str] = set()  # digests whose objects are among the needed
+        self._position = 0  # of the log, up to which weights are
 
     def run(self, *, actor: str, dry_run: bool = False, on_progress: Callable[[int, int], None] | None = None) -> Collected:
         """
@@ -69,14 +77,17 @@ class Collection:
         self._remove(found, actor, on_progress)
         return found
 
-    def _list_unknown(self, connection: Connection) -> dict[str, list[str]]:
-        """Give the files of contents that are registered and not looked at yet, SHA-256 by digest."""
-        fresh = [digest for digest in connection.scalars(select(schema.contents.c.digest)) if digest not in self._known]
-        return {digest: [entry.sha256 for entry in content_of(connection, digest).files] for digest in fresh}
+    def _list_unknown(self, connection: Connection) -> _Unknown:
+        """Give what is registered and was not looked at yet."""
+        digests = {digest for digest in connection.scalars(select(schema.contents.c.digest)) if digest not in self._known}
+        files = [entry.sha256 for digest in digests for entry in content_of(connection, digest).files]
+        files += [entry.sha256 for entry in weights_of(connection, after=self._position)]
+        return _Unknown(files, digests, connection.scalar(select(func.max(schema.events.c.position))) or 0)
 
-    def _learn(self, unknown: dict[str, list[str]]) -> None:
-        self._needed.add(sha256 for files in unknown.values() for sha256 in files)
-        self._known |= unknown.keys()
+    def _learn(self, unknown: _Unknown) -> None:
+        self._needed.add(unknown.files)
+        self._known |= unknown.digests
+        self._position = unknown.position
 
     def _find_doomed(self) -> tuple[dict[str, int], int]:
         """Give the bytes of what is not needed, by name, and how many more are too recent."""
@@ -96,7 +107,7 @@ class Collection:
         while True:
             with self._database.writing() as connection:
                 unknown = self._list_unknown(connection)
-                if not unknown:
+                if not unknown.files:
                     condemned.condemn(connection, doomed)
                     return
             self._learn(unknown)

@@ -9,13 +9,15 @@ from sqlalchemy import Connection
 from lastgood.errors import IntegrityError
 from lastgood.refs import check_model_name
 from lastgood.registry import catalogue, condemned
-from lastgood.registry.content import Content, Record
+from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.database import Database
 from lastgood.registry.errors import CollectionBusyError, ContentMismatchError, FileMissingError, InvalidSourceError
+from lastgood.registry.hashing import hash_file
 from lastgood.registry.rows import Version
 from lastgood.registry.store.store import SegmentedStore
 from lastgood.registry.storing import store_files
 from lastgood.registry.transaction import Transaction
+from lastgood.registry.weights import WEIGHTS
 
 # An exported version has files of these names beside its own.
 RESERVED_FILES: Final = frozenset({"content.json", "record.json"})
@@ -25,19 +27,42 @@ ATTEMPTS: Final = 20  # of storing files that collections remove at once, which 
 class Registration:
     """One version on its way in."""
 
-    def __init__(self, database: Database, store: SegmentedStore, model: str, content: Content, files: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: SegmentedStore,
+        model: str,
+        content: Content,
+        files: Mapping[str, Path],
+        weights: Path | None = None,
+    ) -> None:
         """
         Check what is to be registered; nothing is written yet.
 
+        Args:
+            database: The catalogue.
+            store: Where bytes go.
+            model: The model's name.
+            content: What the digest is taken of; lists every file.
+            files: Where each listed file is now, by its path in the content.
+            weights: What the version was trained to, in a file that is kept beside its content.
+
         Raises:
             ContentMismatchError: The files are not the ones that the content lists.
-            InvalidSourceError: A file has a name that is reserved.
+            InvalidSourceError: A file has a name that is reserved, or the weights cannot be read.
         """
         self._database = database
         self._store = store
         self._model = check_model_name(model)
         self._content = content
-        self._files = files
+        self._files = dict(files)
+        self._entries = list(content.files)
+        self._weights: FileEntry | None = None
+        if weights is not None:
+            sha256, size = hash_file(weights)
+            self._weights = FileEntry(WEIGHTS, size, sha256)
+            self._entries.append(self._weights)
+            self._files[WEIGHTS] = weights
         listed = {entry.path for entry in content.files}
         if reserved := sorted(RESERVED_FILES & listed):
             raise InvalidSourceError(f"A version cannot have a file named {reserved[0]!r}: an export writes its own. Rename it.")
@@ -65,10 +90,10 @@ class Registration:
         if refused:  # nothing needs to be copied; unless it was lifted just now
             with self._database.writing() as connection:
                 begin(connection).refuse_tombstoned(self._content.digest)
-        store_files(self._content, self._files, self._store, before)
+        store_files(self._entries, self._files, self._store, before)
         with self._database.writing() as connection:
             if self._holds(connection, last, None):
-                return begin(connection).register(self._model, self._content, record, actor=actor)
+                return begin(connection).register(self._model, self._content, record, actor=actor, weights=self._weights)
         return self._run_beside(last, record, before, actor, begin)
 
     def _run_beside(
@@ -76,16 +101,16 @@ class Registration:
     ) -> Version:
         """As `run`, where a collection has removed something meanwhile or is about to."""
         for attempt in range(ATTEMPTS):
-            store_files(self._content, self._files, self._store, before)
+            store_files(self._entries, self._files, self._store, before)
             try:
-                needed = set(self._store.list_needed(entry.sha256 for entry in self._content.files))
+                needed = set(self._store.list_needed(entry.sha256 for entry in self._entries))
             except FileMissingError:  # it was quicker
                 if attempt == ATTEMPTS - 1:
                     raise
                 continue
             with self._database.writing() as connection:
                 if self._holds(connection, last, needed):
-                    return begin(connection).register(self._model, self._content, record, actor=actor)
+                    return begin(connection).register(self._model, self._content, record, actor=actor, weights=self._weights)
         raise CollectionBusyError(
             f"What {self._model}'s new version needs was removed {ATTEMPTS} times while it was stored: too many collections run at once. "
             "Register it again when they are through."
@@ -109,7 +134,10 @@ class Registration:
         digest = record.parent
         if digest is None or not catalogue.versions_like(connection, digest):
             digest = next((version.digest for version in reversed(catalogue.versions_of(connection, self._model))), None)
+        if digest is None:
+            return {}
         try:
-            return {} if digest is None else {entry.path: entry.sha256 for entry in catalogue.content_of(connection, digest).files}
+            entries = catalogue.content_of(connection, digest).files
+            return {entry.path: entry.sha256 for entry in (*entries, *catalogue.weights_of(connection, digest))}
         except IntegrityError:  # then the new one stands alone, and `verify` says what is wrong with the other
             return {}

@@ -204,6 +204,20 @@ class Registry:
         """Copy a version's files into an existing folder, verified; errors as `materialize`, except that what is there stays."""
         folders.copy_files(self.content(digest), self._blobs, folder)
 
+    def fetch_weights(self, digest: str, destination: Path) -> bool:
+        """
+        Copy the weights that a version was trained to into a new file; give False where none are kept.
+
+        Raises:
+            IntegrityError: They are gone or damaged.
+            FileExistsError: The destination is there.
+        """
+        with self._database.reading() as connection:
+            kept = catalogue.weights_of(connection, digest)
+        if kept:
+            self._blobs.fetch(kept[0].sha256, destination)
+        return bool(kept)
+
     def verify(self, ref: Ref | str | None = None) -> checks.VerifyReport:
         """Check the log, the tables derived from it, and the stored bytes of one version or of all."""
         digest = None if ref is None else self.resolve(ref).digest
@@ -229,7 +243,9 @@ class Registry:
         with self._database.writing() as connection:
             yield self._begin(connection)
 
-    def register(self, model: str, content: Content, files: Mapping[str, Path], record: Record, *, actor: str) -> Version:
+    def register(
+        self, model: str, content: Content, files: Mapping[str, Path], record: Record, *, actor: str, weights: Path | None = None
+    ) -> Version:
         """
         Make files an immutable version: their bytes are stored first, then one transaction makes them known.
 
@@ -239,6 +255,7 @@ class Registry:
             files: Where each listed file is now, by its path in the content.
             record: What is said about the version.
             actor: Who registers it.
+            weights: A file with what it was trained to, kept beside its content for `fetch_weights`.
 
         Returns:
             The new version, or the one the model has of this digest (``new`` is False).
@@ -249,7 +266,7 @@ class Registry:
             InvalidSourceError: A file cannot be read, or has a name that is reserved.
             InvalidEventError: The record is not JSON.
         """
-        registration = Registration(self._database, self._blobs, model, content, files)
+        registration = Registration(self._database, self._blobs, model, content, files, weights)
         return registration.run(record, actor=actor, begin=self._begin)
 
     def collect(

@@ -1,12 +1,12 @@
 """A version's files on their way into the store: cut where their tensors lie, after the files that they come after."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from lastgood.registry.content import Content
+from lastgood.registry.content import FileEntry
 from lastgood.registry.errors import ContentMismatchError
 from lastgood.registry.hashing import open_source
 from lastgood.registry.store.locate.by_name import Files
@@ -26,13 +26,13 @@ class FileSource:
         return os.pread(self._descriptor, count, offset)
 
 
-def store_files(content: Content, files: Mapping[str, Path], blobs: SegmentedStore, before: Mapping[str, str]) -> None:
+def store_files(entries: Iterable[FileEntry], files: Mapping[str, Path], blobs: SegmentedStore, before: Mapping[str, str]) -> None:
     """
-    Store every file that a content lists.
+    Store every file that is listed.
 
     Args:
-        content: Lists them.
-        files: Where each one is now, by its path in the content.
+        entries: As a content lists them.
+        files: Where each one is now, by its path in the list.
         blobs: Where they go.
         before: SHA-256 of the files of the version that this one comes after, by path.
 
@@ -42,12 +42,12 @@ def store_files(content: Content, files: Mapping[str, Path], blobs: SegmentedSto
     """
     with _open_all(files) as sources:
         located = Files(sources)
-        for entry in content.files:
+        for entry in entries:
             source = files[entry.path]
             stored = blobs.put(source, tensors=located.locate(entry.path), like=before.get(entry.path))
             if stored != entry.sha256 or source.stat().st_size != entry.size:
                 raise ContentMismatchError(
-                    f"{source} is not the file {entry.path!r} that the content lists: it hashes to {stored}, expected {entry.sha256}."
+                    f"{source} is not the file {entry.path!r} that is listed: it hashes to {stored}, expected {entry.sha256}."
                 )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from lastgood.refs import LATEST, check_model_name, parse_ref
 from lastgood.registry import catalogue, schema
-from lastgood.registry.content import Content, Record
+from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.errors import (
     AliasMovedError,
     DigestTombstonedError,
@@ -27,6 +27,7 @@ from lastgood.registry.errors import (
 from lastgood.registry.events import Event, check_text, encode_payload, format_time
 from lastgood.registry.log import Clock, Log, utc_now
 from lastgood.registry.rows import Cause, Tombstone, Version
+from lastgood.registry.weights import write_weights
 
 # Kinds that only the methods below write: tables are derived from them, or a key is remembered by them.
 RESERVED: Final = frozenset({"registered", "alias-moved", "alias-unchanged", "tombstoned", "tombstone-unchanged", "lifted", "route"})
@@ -81,9 +82,9 @@ class Transaction:
             return event
         return self._log.append(kind, model=model, digest=digest, actor=actor, payload=payload, idempotency=idempotency)
 
-    def register(self, model: str, content: Content, record: Record, *, actor: str) -> Version:
+    def register(self, model: str, content: Content, record: Record, *, actor: str, weights: FileEntry | None = None) -> Version:
         """
-        Make a content whose files are stored a version; `Registry.register` stores them first.
+        Make a content whose files are stored a version, with its weights if they are; `Registry.register` stores them first.
 
         Raises:
             DigestTombstonedError: The digest was taken out as bad.
@@ -93,7 +94,7 @@ class Transaction:
         if (known := catalogue.version_of(self._connection, check_model_name(model), digest)) is not None:
             return known
         number = catalogue.next_number(self._connection, model)
-        payload = {"number": number, "record": msgspec.to_builtins(record)}
+        payload = {"number": number, "record": msgspec.to_builtins(record), **({} if weights is None else write_weights(weights))}
         event = self._log.append("registered", model=model, digest=digest, actor=actor, payload=payload)
         contents, versions = schema.contents, schema.versions
         if self._connection.scalar(select(contents.c.digest).where(contents.c.digest == digest)) is None:
