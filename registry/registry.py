@@ -30,6 +30,7 @@ from lastgood.registry.log import Clock, utc_now
 from lastgood.registry.rows import Alias, Moment, Notes, StoredRoute, Tombstone, Version
 from lastgood.registry.store.objects import FolderObjects
 from lastgood.registry.store.store import SegmentedStore
+from lastgood.registry.store.stored_file import StoredFile
 from lastgood.registry.storing import store_files
 from lastgood.registry.transaction import ANY, Expectation, Transaction
 from lastgood.settings import Settings
@@ -190,6 +191,16 @@ class Registry:
     def copy_files(self, digest: str, folder: Path) -> None:
         """Copy a version's files into an existing folder, verified; errors as `materialize`, except that what is there stays."""
         folders.copy_files(self.content(digest), self._blobs, folder)
+
+    def open_files(self, digest: str) -> dict[str, StoredFile]:
+        """
+        Give a version's files by path, to read parts of without copying them.
+
+        Raises:
+            VersionNotFoundError: No version has this digest.
+            IntegrityError: A stored file is gone or damaged, or the content was changed.
+        """
+        return folders.open_files(self.content(digest), self._blobs)
 
     def verify(self, ref: Ref | str | None = None) -> checks.VerifyReport:
         """Check the log, the tables derived from it, and the stored bytes of one version or of all."""

@@ -21,11 +21,11 @@ from lastgood.registry.store.layout import Tensor
 from lastgood.registry.store.manifest import BETWEEN, Manifest, Part, Stored
 from lastgood.registry.store.objects import Objects
 from lastgood.registry.store.segments import SEGMENT_BYTES_MAX, Segments
+from lastgood.registry.store.stored_file import REMEDY, StoredFile
 
 FOLDER: Final = "files"
 TENSOR_BYTES_MIN: Final = 4 << 10  # smaller ones are left between the others: a segment of their own would cost more than it saves
 _READ_BYTES: Final = 4 << 20
-_REMEDY: Final = "Put it back from a backup, or register the same file again."
 _WAITING_BYTES: Final = 64 << 20  # that are read and not yet written
 _Key = tuple[str, str, tuple[int, ...]]
 
@@ -95,6 +95,16 @@ class SegmentedStore:
                 raise
         return manifest.size
 
+    def open(self, sha256: str) -> StoredFile:
+        """
+        Give a stored file to read parts of.
+
+        Raises:
+            FileMissingError: No such file is stored.
+            FileDamagedError: Its list of segments cannot be read.
+        """
+        return StoredFile(self._segments, self._read_manifest(sha256))
+
     def exists(self, sha256: str) -> bool:
         """Say whether a file of this name is stored, without reading it."""
         return self._objects.exists(_path(sha256))
@@ -141,7 +151,7 @@ class SegmentedStore:
                     sink.write(piece)
         if digest.hexdigest() != sha256:
             self._find_damage(manifest)
-            raise FileDamagedError(f"The stored file {self.locate(sha256)} hashes to {digest.hexdigest()}, not to its name: {_REMEDY}")
+            raise FileDamagedError(f"The stored file {self.locate(sha256)} hashes to {digest.hexdigest()}, not to its name: {REMEDY}")
 
     def _read_pieces(self, manifest: Manifest, pool: ThreadPoolExecutor) -> Iterator[memoryview]:
         """Give the file's bytes in order, reading ahead."""
@@ -155,7 +165,7 @@ class SegmentedStore:
             try:
                 return memoryview(future.result())[start:stop]
             except SegmentDamagedError as exc:
-                raise FileDamagedError(f"{what}: {exc} {_REMEDY}") from exc
+                raise FileDamagedError(f"{what}: {exc} {REMEDY}") from exc
 
         for part, start, stop, what in manifest.list_pieces():
             future = last.get(part.sha256)
@@ -175,7 +185,7 @@ class SegmentedStore:
             try:
                 self._segments.read(part.sha256.hex())
             except SegmentDamagedError as exc:
-                raise FileDamagedError(f"{what}: {exc} {_REMEDY}") from exc
+                raise FileDamagedError(f"{what}: {exc} {REMEDY}") from exc
 
 
 class _Writing:

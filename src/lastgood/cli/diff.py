@@ -4,6 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from lastgood.cli.flags import Json
 from lastgood.cli.output import note, print_json, print_table
 
 
@@ -13,10 +14,10 @@ def diff(
     /,
     *,
     show_all: Annotated[bool, Parameter(name="--all", negative="")] = False,
-    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json: Json = False,
 ) -> None:
     """
-    Compare two versions: files, inputs and outputs, record, metrics.
+    Compare two versions: files, inputs and outputs, record, metrics, the graph's operators, every tensor.
 
     Example: lastgood diff digits@stable digits
 
@@ -26,17 +27,21 @@ def diff(
         show_all: Show what is equal, too.
         json: Write JSON.
     """
-    from lastgood.registry.compare import compare_versions
+    from lastgood.cli.progress import ProgressView
+    from lastgood.pipelines.progress import Progress
+    from lastgood.registry.compare.tabulate import tabulate
+    from lastgood.registry.compare.versions import compare_versions
     from lastgood.registry.registry import Registry
     from lastgood.settings import load_settings
 
-    with Registry.open(load_settings(), writer="cli") as registry:
+    with Registry.open(load_settings(), writer="cli") as registry, ProgressView() as view:
         left, right = registry.resolve(before), registry.resolve(after)
-        lines = [line for line in compare_versions(registry, left, right) if show_all or line.differs]
+        comparison = compare_versions(registry, left, right, lambda part: view(Progress("compare", "reading tensors", part)))
+    shown = comparison if show_all else comparison.without_equal()
     if json:
-        print_json({"before": left, "after": right, "lines": lines})
-    elif lines:
-        rows = [(line.part, line.name, line.before, line.after) for line in lines]
-        print_table(f"{left} and {right}", ("part", "name", str(left), str(right)), rows)
-    else:
+        print_json(shown)
+        return
+    for table in tabulate(shown):
+        print_table(table.title, table.columns, table.rows)
+    if not comparison.differs:
         note(f"{left} and {right} do not differ.")
