@@ -1,10 +1,12 @@
 """What two versions did on the same rows, as tables and a sentence."""
 
+from typing import Final
+
 from lastgood.pipelines.compare.behaviour import Behaviour
 from lastgood.pipelines.compare.flips import Flips
 from lastgood.render import Table
 
-_SHOWN = 20  # parts of the input; all are in JSON
+_SHOWN: Final = 20  # moves between classes and parts of the input; all are in JSON
 
 
 def explain(behaviour: Behaviour) -> str:
@@ -57,7 +59,7 @@ def tabulate_behaviour(behaviour: Behaviour, before: str, after: str) -> list[Ta
     unanswered = (f"not answered by {before}", f"by {after}")
     tables.append(Table("Absolute difference of the outputs", ("set", "mean", "largest", *unanswered), rows))
     parts = tuple(
-        (own.name, *(f"{loss.mean * 100:.2f} +- {loss.deviation * 100:.2f}" for loss in (own.before, own.after)), f"{own.apart * 100:+.2f}")
+        (own.name, *(f"{loss.mean * 100:.2f} ± {loss.deviation * 100:.2f}" for loss in (own.before, own.after)), f"{own.apart * 100:+.2f}")
         for own in behaviour.importance.parts[:_SHOWN]
     )
     title = f"Accuracy lost without a part of the input, percentage points ({behaviour.importance.rows} rows)"

@@ -23,7 +23,9 @@ _NUMBERS: Final = {
     "I64": "<i8",
     "F64": "<f8",
 }
-_BLOCK_ELEMENTS: Final = 1 << 16  # that are looked at together: half a megabyte in float64
+_BLOCK_ELEMENTS: Final = 1 << 13  # that are looked at together: they stay in the cache, and are too few for BLAS to start threads
+_SQUARED_MIN: Final = 1e-140  # whose square float64 holds with room for smaller ones beside it
+_SQUARED_MAX: Final = 1e150
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,10 @@ class Distances:
         """Start at nothing; elements are of this type, a key of `ITEM_BYTES`."""
         self._dtype = dtype
         self._bits = KINDS[dtype].unsigned
-        # Squares of float64 leave its range, and 64-bit integers its precision.
-        self._wide = np.dtype(np.longdouble if self._bits.itemsize == np.dtype(np.float64).itemsize else np.float64)
-        zero = self._wide.type(0)
-        self._before, self._after, self._apart, self._grown = zero, zero, zero, zero
-        self._largest = zero
+        # 64-bit integers need more digits than float64 has.
+        self._exact = dtype in {"I64", "U64"}
+        zero = np.longdouble(0)
+        self._before, self._after, self._apart, self._grown, self._largest = zero, zero, zero, zero, zero
         self._elements = self._changed = self._used = 0
         self._nan = [0, 0]
         self._infinite = [0, 0]
@@ -79,7 +80,7 @@ class Distances:
         width = self._bits.itemsize * _BLOCK_ELEMENTS
         one, other = memoryview(before), memoryview(after)
         for start in range(0, len(one), width):
-            self._add_block(one[start : start + width], other[start : start + width])
+            self._add_block(one[start : start + width], None if before is after else other[start : start + width])
 
     def finish(self) -> Distance:
         """Give what was added up."""
@@ -109,18 +110,22 @@ class Distances:
         found = float((self._apart - longer * longer) / (2 * before * after))
         return found if math.isnan(found) else min(2.0, max(0.0, found))
 
-    def _add_block(self, one: memoryview, other: memoryview) -> None:
-        same = one is other
+    def _add_block(self, one: memoryview, other: memoryview | None) -> None:
+        """Add some elements; None where the second's are the first's."""
         self._elements += len(one) // self._bits.itemsize
-        if not same:
+        before = after = self._read(one)
+        if other is not None:
             self._changed += int(np.count_nonzero(np.frombuffer(one, self._bits) != np.frombuffer(other, self._bits)))
-        before = self._read(one)
-        after = before if same else self._read(other)
+            after = self._read(other)
         before, after = self._leave_out(before, after)
         self._used += len(before)
         if not len(before):
             return
-        difference = after - before
+        with np.errstate(over="ignore"):
+            difference = after - before
+        if not all(map(_is_squarable, (before, after, difference))):
+            before, after = before.astype(np.longdouble), after.astype(np.longdouble)
+            difference = after - before
         self._before += np.dot(before, before)
         self._after += np.dot(after, after)
         self._apart += np.dot(difference, difference)
@@ -138,7 +143,13 @@ class Distances:
         return before[finite], after[finite]
 
     def _read(self, data: memoryview) -> Array:
-        """Give the elements as wide numbers; brain floats are the upper halves of float32."""
+        """Give the elements as wider numbers; brain floats are the upper halves of float32."""
         if self._dtype == "BF16":
-            return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").astype(self._wide)
-        return np.frombuffer(data, _NUMBERS[self._dtype]).astype(self._wide)
+            return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").astype(np.float64)
+        return np.frombuffer(data, _NUMBERS[self._dtype]).astype(np.longdouble if self._exact else np.float64)
+
+
+def _is_squarable(values: Array) -> bool:
+    """Say whether the squares that make up the sum of all stay within the type."""
+    largest = np.abs(values).max()
+    return bool(largest == 0 or _SQUARED_MIN < largest < _SQUARED_MAX)

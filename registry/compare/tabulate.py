@@ -57,8 +57,8 @@ def _list_tensor(own: TensorChange) -> Iterator[str]:
 
 
 def _explain(own: TensorChange) -> str:
-    if own.change == "renamed" and own.before is not None:
-        return f"was {own.before.name}"
+    if own.change in {"renamed", "moved"} and own.before is not None:
+        return f"was {own.before.name}" if own.change == "renamed" else f"was in {own.before.path}"
     if own.change in {"reshaped", "retyped"}:
         return "the same bytes" if own.same_bytes else "not compared by value"
     return "" if own.distance is None else _count_unusual(own.distance)

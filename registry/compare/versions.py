@@ -109,9 +109,12 @@ def compare_versions(registry: Registry, before: Version, after: Version, on_par
 def _compare_inside(
     pairs: list[_Pair], before: _Side, after: _Side, on_part: OnPart | None
 ) -> tuple[list[GraphChanges], list[TensorChange]]:
-    located = [(pair.path, _locate(before, pair.before), _locate(after, pair.after)) for pair in pairs]
-    total = max(1, sum(own.nbytes for _, *both in located for side in both if side is not None for own in side.tensors))
-    done, tensors = 0, list[TensorChange]()
+    located = [
+        [_locate(side, entry, pair.path) for pair in pairs if (entry := getattr(pair, name)) is not None]
+        for side, name in ((before, "before"), (after, "after"))
+    ]
+    total = max(1, sum(tensor.nbytes for own in (*located[0], *located[1]) for tensor in own.tensors))
+    done = 0
 
     def count(nbytes: int) -> None:
         nonlocal done
@@ -119,8 +122,7 @@ def _compare_inside(
         if on_part is not None:
             on_part(min(1.0, done / total))
 
-    for path, one, other in located:
-        tensors += compare_tensors(path, one, other, count)
+    tensors = compare_tensors(located[0], located[1], count)
     compared = frozenset(own.name for own in tensors if own.before is not None and own.after is not None)
     graphs = []
     for pair in pairs:
@@ -164,8 +166,6 @@ def _open_side(registry: Registry, version: Version, content: Content) -> _Side:
     return _Side(version.digest, content, files, Files({path: file.outline() for path, file in files.items()}))
 
 
-def _locate(side: _Side, entry: FileEntry | None) -> Located | None:
-    if entry is None:
-        return None
+def _locate(side: _Side, entry: FileEntry, pair: str) -> Located:
     with naming(side.digest, entry.path):
-        return Located(side.digest, entry.path, side.files[entry.path], tuple(side.located.locate(entry.path)))
+        return Located(side.digest, entry.path, pair, side.files[entry.path], tuple(side.located.locate(entry.path)))

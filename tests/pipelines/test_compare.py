@@ -216,7 +216,7 @@ def test_between_equal_versions_the_test_seldom_sees_a_difference() -> None:
     rng = np.random.default_rng(0)
     expected, groups = np.ones(500, np.int64), np.repeat(np.arange(100), 5)
     draws = [np.repeat(rng.random((2, 100)) < 0.8, 5, axis=1).astype(np.int64) for _ in range(400)]
-    assert np.mean([count_flips("all", expected, *own, groups).p_value < 0.05 for own in draws]) <= 0.05
+    assert np.mean([count_flips("all", expected, own[0], own[1], groups).p_value < 0.05 for own in draws]) <= 0.05
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=4))

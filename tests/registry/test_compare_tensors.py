@@ -113,6 +113,15 @@ def test_tensors_beside_the_model_are_compared(registry: Registry, tmp_path: Pat
     assert [50.0, math.sqrt(12)] == [found[name].distance.l2 for name in ("large", "small")]  # type: ignore[union-attr]
 
 
+def test_tensors_that_move_to_another_file_are_known_by_name(registry: Registry, tmp_path: Path) -> None:
+    """A model whose weights are put beside it is no other model."""
+    arrays = {"large": np.ones((50, 50), np.float32), "small": np.ones(3, np.float32)}
+    changed = {**arrays, "small": arrays["small"] * 3}
+    found = by_name(compare(registry, tmp_path, {"model.onnx": make_onnx(arrays)}, save_external(changed, tmp_path / "a")))
+    assert {"large": "moved", "small": "changed"} == {name: own.change for name, own in found.items()}
+    assert {("model.onnx", "weights.bin")} == {(own.before.path, own.after.path) for own in found.values() if own.before and own.after}
+
+
 def test_what_is_stored_once_is_not_read(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unchanged tensor costs nothing, and an unchanged segment of a changed one is read once."""
     still = RANDOM.normal(size=3 * SEGMENT_BYTES_MAX // 8)
@@ -187,6 +196,7 @@ def test_damage_is_said_with_version_file_and_tensor(registry: Registry, tmp_pat
         compare_versions(registry, before, after)
 
 
+@pytest.mark.slow
 def test_large_files_are_compared_in_little_memory(registry: Registry, tmp_path: Path) -> None:
     """What is held does not grow with the file."""
     first = RANDOM.normal(size=(96 << 20) // 4).astype(np.float32)
