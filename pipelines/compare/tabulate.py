@@ -44,9 +44,9 @@ def tabulate_behaviour(behaviour: Behaviour, before: str, after: str) -> list[Ta
         names = behaviour.classes
         moves = [(names[i], names[j], count) for i, row in enumerate(behaviour.matrix) for j, count in enumerate(row) if count]
         moves.sort(key=lambda own: -own[2])
-        tables.append(
-            Table("From class to class", (before, after, "rows"), tuple((one, other, f"{count:,}") for one, other, count in moves))
-        )
+        title = "From class to class" if len(moves) <= _SHOWN else f"From class to class, the {_SHOWN} most frequent of {len(moves)}"
+        listed = tuple((one, other, f"{count:,}") for one, other, count in moves[:_SHOWN])
+        tables.append(Table(title, (before, after, "rows"), listed))
     rows = tuple(
         (
             name,

@@ -30,8 +30,9 @@ def tabulate(comparison: Comparison) -> list[Table]:
     ]
     for graph in comparison.graphs:
         tables += _tabulate_graph(graph, left, right)
-    columns = ("file", "tensor", "change", left, right, "bytes", "L2", "relative", "cosine", "changed", "")
-    tables.append(Table("Tensors", columns, tuple(tuple(_list_tensor(own)) for own in comparison.tensors)))
+    columns = ("tensor", "change", "type and shape", "bytes", "L2", "relative", "cosine", "changed", "")
+    several = len({own.path for own in comparison.tensors}) > 1
+    tables.append(Table("Tensors", columns, tuple(tuple(_list_tensor(own, several=several)) for own in comparison.tensors)))
     return [table for table in tables if table.rows]
 
 
@@ -44,9 +45,11 @@ def _tabulate_graph(graph: GraphChanges, left: str, right: str) -> Iterator[Tabl
     yield Table(f"Graph of {graph.path}", ("graph", "name", left, right), tuple(changes))
 
 
-def _list_tensor(own: TensorChange) -> Iterator[str]:
-    yield from (own.path, own.name, own.change, _show(own.before), _show(own.after))
-    yield _show(max(side.nbytes for side in (own.before, own.after) if side is not None))
+def _list_tensor(own: TensorChange, *, several: bool) -> Iterator[str]:
+    sides = [side for side in (own.before, own.after) if side is not None]
+    yield from (f"{own.path}: {own.name}" if several else own.name, own.change)
+    yield " → ".join(dict.fromkeys(map(str, sides)))
+    yield " → ".join(dict.fromkeys(f"{side.nbytes:,}" for side in sides))
     found = own.distance
     if found is None:
         yield from ("", "", "", "")
