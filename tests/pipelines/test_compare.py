@@ -24,6 +24,7 @@ from lastgood.cli import run
 from lastgood.errors import UsageError
 from lastgood.pipelines.compare.behaviour import Behaviour, compare_behaviour
 from lastgood.pipelines.compare.flips import count_flips, count_matrix
+from lastgood.pipelines.compare.importance import measure_importance
 from lastgood.pipelines.compare.page import PICTURES, write_page
 from lastgood.pipelines.compare.parts import PARTS_MAX, list_parts
 from lastgood.pipelines.errors import IncomparableError, PipelineNotFoundError
@@ -148,6 +149,28 @@ def test_a_version_leans_on_what_its_answers_come_from(project: Settings, regist
     assert parts["x[0]"].after.deviation > 0
     assert ROWS + 40 == found.rows
     assert found == compare_behaviour(project, registry, *versions)[0].importance
+
+
+def test_a_slow_model_is_measured_on_fewer_rows(project: Settings, registry: Registry, tmp_path: Path) -> None:
+    """However slow it is, on 32 or more; and the parts are the same."""
+    version = add(registry, RIGHT)
+    evaluation = compare_behaviour(project, registry, version, version)[1]
+    session = open_session(registry.materialize(version.digest, tmp_path / "served") / "model.onnx")
+    found = measure_importance((session, session), evaluation, name="x", seconds=0.0)
+    assert 32 <= found.rows < 64
+    assert {"x[0]", "x[1]", "x[2]", "x[3]"} == {own.name for own in found.parts}
+
+
+def test_a_version_is_like_itself(project: Settings, registry: Registry) -> None:
+    """Nothing flips, nothing is tested, and the page says that nothing differs."""
+    version = add(registry, RIGHT)
+    page, behaviour, _ = make_page(project, registry, version, version)
+    own = behaviour.overall
+    assert (0, 0, 0, 0, 1.0, 1.0) == (own.lost, own.won, own.switched, own.originals, own.p_value, own.adjusted_p)
+    assert 0.0 == behaviour.differences["all"].largest
+    assert [] == behaviour.flipped
+    assert all(part.apart == 0 for part in behaviour.importance.parts)
+    assert "Nothing that is stored of them differs." in page.text
 
 
 def test_rows_that_get_no_number_are_not_answered(project: Settings, registry: Registry) -> None:
