@@ -8,43 +8,42 @@ The registry: which versions exist, which bytes they are, and everything that ha
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from sqlalchemy import Connection
 
-from lastgood.refs import LATEST, Ref, check_model_name, parse_ref
-from lastgood.registry import catalogue, history, keys
+from lastgood.refs import LATEST, Ref
+from lastgood.registry import catalogue, keys
 from lastgood.registry import materialize as folders
-from lastgood.registry import resolve as refs
 from lastgood.registry import verify as checks
 from lastgood.registry.audit import Piece, check_piece
 from lastgood.registry.chain import Checked
 from lastgood.registry.collect import RECENT_SECONDS, Collected, Collection
 from lastgood.registry.content import Content, Record
-from lastgood.registry.cooldown import Cooldown, find_cooldown
 from lastgood.registry.database import Database
 from lastgood.registry.errors import ReservedAliasError
 from lastgood.registry.events import Event, check_text, check_writer
 from lastgood.registry.log import Clock, utc_now
+from lastgood.registry.reader import Reader
 from lastgood.registry.registration import Registration
-from lastgood.registry.rows import Alias, Moment, Notes, StoredRoute, Tombstone, Version
+from lastgood.registry.rows import Version
 from lastgood.registry.store.objects import FolderObjects
 from lastgood.registry.store.store import SegmentedStore
+from lastgood.registry.store.stored_file import StoredFile
 from lastgood.registry.transaction import ANY, Expectation, Transaction
 from lastgood.settings import Settings
 
 ROLLOUT_ALIASES: Final = frozenset({"live", "stable"})  # only a rollout moves them
 
 
-class Registry:
+class Registry(Reader):
     """The catalogue and the file store of one installation; threads may share it."""
 
     def __init__(self, database: Database, blobs: SegmentedStore, *, writer: str, clock: Clock = utc_now) -> None:
         """Use an open database and a file store; `open` makes both from the settings."""
-        self._database = database
+        super().__init__(database)
         self._blobs = blobs
         self._writer = check_writer(writer)
         self._clock = clock
@@ -94,101 +93,6 @@ class Registry:
         """Close the catalogue."""
         self.close()
 
-    # Reading
-
-    def models(self) -> list[str]:
-        """Give the names of all models, sorted."""
-        with self._database.reading() as connection:
-            return catalogue.model_names(connection)
-
-    def versions(self, model: str) -> list[Version]:
-        """Give a model's versions, oldest first; ModelNotFoundError when it has none."""
-        with self._database.reading() as connection:
-            return refs.require_versions(connection, check_model_name(model))
-
-    def resolve(self, ref: Ref | str) -> Version:
-        """
-        Give the version a reference names: by number, alias, digest prefix, or a model's newest.
-
-        Raises:
-            NotFoundError: It names nothing; the message says what is near.
-            AmbiguousDigestError: Several digests start so.
-            InvalidRefError: The text is no reference.
-        """
-        parsed = parse_ref(ref) if isinstance(ref, str) else ref
-        with self._database.reading() as connection:
-            return refs.resolve(connection, parsed)
-
-    def content(self, digest: str) -> Content:
-        """Give a digest's content, verified against it; VersionNotFoundError when no version has it."""
-        with self._database.reading() as connection:
-            return catalogue.content_of(connection, digest)
-
-    def record(self, digest: str, *, model: str | None = None) -> Record:
-        """Give what was said when the digest was first registered, in one model or in any; VersionNotFoundError when no version has it."""
-        with self._database.reading() as connection:
-            return catalogue.record_of(connection, digest, model)
-
-    def notes(self, digest: str) -> Notes:
-        """Give the description and tags a digest got after it was registered."""
-        with self._database.reading() as connection:
-            return catalogue.notes_of(connection, digest)
-
-    def next_number(self, model: str) -> int:
-        """Give the number the model's next version gets; 1 for an unknown model."""
-        with self._database.reading() as connection:
-            return catalogue.next_number(connection, check_model_name(model))
-
-    def find_cooldown(self, model: str, *, commit: str | None, data: str | None, seconds: float, now: datetime) -> Cooldown | None:
-        """Give the newest automatic withdrawal of the same commit and data within so many seconds; see `cooldown`."""
-
-        def find_number(digest: str) -> int:
-            return self.resolve(f"{model}@{digest}").number
-
-        return find_cooldown(self.tombstones(), self.record, find_number, model, commit=commit, data=data, seconds=seconds, now=now)
-
-    def aliases(self, model: str) -> dict[str, Alias]:
-        """Give a model's aliases by name."""
-        with self._database.reading() as connection:
-            return catalogue.aliases_of(connection, model)
-
-    def tombstones(self) -> dict[str, Tombstone]:
-        """Give the tombstones that nobody lifted, by digest."""
-        with self._database.reading() as connection:
-            return catalogue.tombstones(connection)
-
-    def events(self, *, model: str | None = None, after: int = 0, limit: int | None = None, newest_first: bool = False) -> list[Event]:
-        """Give the events behind a position, of one model or of all."""
-        with self._database.reading() as connection:
-            return list(catalogue.list_events(connection, model=model, after=after, limit=limit, newest_first=newest_first))
-
-    def event(self, name: str) -> Event:
-        """Give the event at a position, or the one whose hash starts so; EventNotFoundError otherwise."""
-        with self._database.reading() as connection:
-            return catalogue.find_event(connection, name)
-
-    def knows(self, key: str) -> bool:
-        """Say whether an event has this idempotency key."""
-        with self._database.reading() as connection:
-            return catalogue.has_key(connection, key)
-
-    def at(self, model: str, when: datetime) -> Moment:
-        """Give who was live and who was stable at an aware time; ModelNotFoundError when the model is unknown."""
-        with self._database.reading() as connection:
-            return history.find_moment(connection, check_model_name(model), when)
-
-    def route(self, model: str) -> StoredRoute | None:
-        """Give a model's row of the route table."""
-        with self._database.reading() as connection:
-            return catalogue.route_of(connection, model)
-
-    def routes(self) -> list[StoredRoute]:
-        """Give the route table, by model."""
-        with self._database.reading() as connection:
-            return catalogue.all_routes(connection)
-
-    # Bytes
-
     def materialize(self, digest: str, folder: Path) -> Path:
         """
         Make a folder hold exactly a version's files, as verified copies; it appears whole or not at all.
@@ -217,6 +121,16 @@ class Registry:
         if kept:
             self._blobs.fetch(kept[0].sha256, destination)
         return bool(kept)
+
+    def open_files(self, digest: str) -> dict[str, StoredFile]:
+        """
+        Give a version's files by path, to read parts of without copying them.
+
+        Raises:
+            VersionNotFoundError: No version has this digest.
+            IntegrityError: A stored file is gone or damaged, or the content was changed.
+        """
+        return folders.open_files(self.content(digest), self._blobs)
 
     def verify(self, ref: Ref | str | None = None) -> checks.VerifyReport:
         """Check the log, the tables derived from it, and the stored bytes of one version or of all."""

@@ -16,19 +16,16 @@ from typing import BinaryIO, Final
 from lastgood.registry.errors import FileDamagedError, FileMissingError, InvalidSourceError, SegmentDamagedError
 from lastgood.registry.hashing import hash_file, open_source
 from lastgood.registry.store import segments
-from lastgood.registry.store.chunks import find_cuts
+from lastgood.registry.store.cutting import WAITING_BYTES, Cutting, TensorKey
 from lastgood.registry.store.elements import Bytes
 from lastgood.registry.store.layout import Tensor
-from lastgood.registry.store.manifest import BETWEEN, FOLDER, Manifest, Part, Stored, path_of, read_manifest
+from lastgood.registry.store.manifest import BETWEEN, FOLDER, Manifest, Stored, path_of, read_manifest
 from lastgood.registry.store.needed import Needed
 from lastgood.registry.store.objects import Objects
-from lastgood.registry.store.segments import SEGMENT_BYTES_MAX, Segments
+from lastgood.registry.store.segments import Segments
+from lastgood.registry.store.stored_file import REMEDY, StoredFile
 
 TENSOR_BYTES_MIN: Final = 4 << 10  # smaller ones are left between the others: a segment of their own would cost more than it saves
-_READ_BYTES: Final = 4 << 20
-_REMEDY: Final = "Put it back from a backup, or register the same file again."
-_WAITING_BYTES: Final = 64 << 20  # that are read and not yet written
-_Key = tuple[str, str, tuple[int, ...]]
 
 
 class SegmentedStore:
@@ -69,7 +66,7 @@ class SegmentedStore:
             return sha256
         before = self._find_tensors(like)
         with open_source(path) as source, ThreadPoolExecutor(self._workers, "store") as pool:
-            writing = _Writing(self._segments, pool, before)
+            writing = Cutting(self._segments, pool, before)
             found = writing.take(source, size, [own for own in tensors if own.nbytes >= TENSOR_BYTES_MIN])
         if found != sha256:
             raise InvalidSourceError(f"{path} was changed while it was stored; nothing of it is kept. Store it again when it is written.")
@@ -95,6 +92,16 @@ class SegmentedStore:
                 destination.unlink(missing_ok=True)
                 raise
         return manifest.size
+
+    def open(self, sha256: str) -> StoredFile:
+        """
+        Give a stored file to read parts of.
+
+        Raises:
+            FileMissingError: No such file is stored.
+            FileDamagedError: Its list of segments cannot be read.
+        """
+        return StoredFile(self._segments, read_manifest(self._objects, sha256))
 
     def exists(self, sha256: str) -> bool:
         """Say whether a file of this name is stored, without reading it."""
@@ -144,7 +151,7 @@ class SegmentedStore:
             return False
         return True
 
-    def _find_tensors(self, like: str | None) -> Mapping[_Key, Stored]:
+    def _find_tensors(self, like: str | None) -> Mapping[TensorKey, Stored]:
         if like is None:
             return {}
         try:
@@ -162,7 +169,7 @@ class SegmentedStore:
                     sink.write(piece)
         if digest.hexdigest() != sha256:
             self._find_damage(manifest)
-            raise FileDamagedError(f"The stored file {self.locate(sha256)} hashes to {digest.hexdigest()}, not to its name: {_REMEDY}")
+            raise FileDamagedError(f"The stored file {self.locate(sha256)} hashes to {digest.hexdigest()}, not to its name: {REMEDY}")
 
     def _read_pieces(self, manifest: Manifest, pool: ThreadPoolExecutor) -> Iterator[memoryview]:
         """Give the file's bytes in order, reading ahead."""
@@ -176,7 +183,7 @@ class SegmentedStore:
             try:
                 return memoryview(future.result())[start:stop]
             except SegmentDamagedError as exc:
-                raise FileDamagedError(f"{what}: {exc} {_REMEDY}") from exc
+                raise FileDamagedError(f"{what}: {exc} {REMEDY}") from exc
 
         for part, start, stop, what in manifest.list_pieces():
             future = last.get(part.sha256)
@@ -186,7 +193,7 @@ class SegmentedStore:
                     last = {part.sha256: future}
             ahead.append((future, start, stop, what))
             waiting += stop - start
-            while waiting > _WAITING_BYTES:
+            while waiting > WAITING_BYTES:
                 yield give()
         while ahead:
             yield give()
@@ -196,88 +203,4 @@ class SegmentedStore:
             try:
                 self._segments.read(part.sha256.hex())
             except SegmentDamagedError as exc:
-                raise FileDamagedError(f"{what}: {exc} {_REMEDY}") from exc
-
-
-class _Writing:
-    """One file that is being stored."""
-
-    def __init__(self, segments: Segments, pool: ThreadPoolExecutor, before: Mapping[_Key, Stored]) -> None:
-        self._segments = segments
-        self._pool = pool
-        self._before = before
-        self._digest = hashlib.sha256()
-        self._tensors: list[tuple[Tensor, list[tuple[Future[str], int]]]] = []
-        self._rest: list[tuple[Future[str], int]] = []
-        self._gap = bytearray()
-        self._waiting = deque[tuple[Future[str], int]]()
-        self._waiting_bytes = 0
-
-    def take(self, source: BinaryIO, size: int, tensors: Sequence[Tensor]) -> str:
-        """Read a file from its begin and write its segments; give the SHA-256 of what was read."""
-        at = 0
-        for tensor in tensors:
-            if tensor.offset < at or tensor.offset + tensor.nbytes > size:
-                continue
-            self._take_gap(source, tensor.offset - at)
-            self._take_tensor(source, tensor)
-            at = tensor.offset + tensor.nbytes
-        self._take_gap(source, None)
-        self._cut_gap(last=True)
-        while self._waiting:
-            self._wait()
-        return self._digest.hexdigest()
-
-    def to_manifest(self, size: int) -> Manifest:
-        """Give the list of what was written."""
-
-        def list_parts(written: Sequence[tuple[Future[str], int]]) -> tuple[Part, ...]:
-            return tuple(Part(bytes.fromhex(future.result()), nbytes) for future, nbytes in written)
-
-        tensors = tuple(Stored(own.name, own.dtype, own.shape, own.offset, list_parts(parts)) for own, parts in self._tensors)
-        return Manifest(size, tensors, list_parts(self._rest))
-
-    def _take_gap(self, source: BinaryIO, count: int | None) -> None:
-        while count is None or count > 0:
-            data = self._read(source, _READ_BYTES if count is None else min(count, _READ_BYTES))
-            if not data:
-                return
-            count = None if count is None else count - len(data)
-            self._gap += data
-            if len(self._gap) >= _READ_BYTES:
-                self._cut_gap(last=False)
-
-    def _cut_gap(self, *, last: bool) -> None:
-        """Write whole chunks of what was gathered; the last of them may still grow."""
-        start, ends = 0, find_cuts(self._gap)
-        for end in ends if last else ends[:-1]:
-            self._rest.append(self._submit(bytes(self._gap[start:end]), None, None))
-            start = end
-        del self._gap[:start]
-
-    def _take_tensor(self, source: BinaryIO, tensor: Tensor) -> None:
-        before = self._before.get((tensor.name, tensor.dtype, tensor.shape))
-        left, parts = tensor.nbytes, list[tuple[Future[str], int]]()
-        while left > 0 and (data := self._read(source, min(left, SEGMENT_BYTES_MAX))):
-            parent = before.parts[len(parts)].sha256.hex() if before is not None and len(parts) < len(before.parts) else None
-            parts.append(self._submit(data, tensor.dtype, parent))
-            left -= len(data)
-        self._tensors.append((tensor, parts))
-
-    def _read(self, source: BinaryIO, count: int) -> bytes:
-        data = source.read(count)
-        self._digest.update(data)
-        return data
-
-    def _submit(self, data: bytes, dtype: str | None, parent: str | None) -> tuple[Future[str], int]:
-        future = self._pool.submit(self._segments.write, data, dtype=dtype, parent=parent)
-        self._waiting.append((future, len(data)))
-        self._waiting_bytes += len(data)
-        while self._waiting_bytes > _WAITING_BYTES:
-            self._wait()
-        return future, len(data)
-
-    def _wait(self) -> None:
-        future, nbytes = self._waiting.popleft()
-        self._waiting_bytes -= nbytes
-        future.result()
+                raise FileDamagedError(f"{what}: {exc} {REMEDY}") from exc
