@@ -22,9 +22,11 @@ What can go wrong in the registry; the base classes give the exit codes.
     ├── AliasMovedError, RouteChangedError
     └── KeyReusedError            one idempotency key for two different events
     UnavailableError
-    └── CatalogueUnavailableError
+    ├── CatalogueUnavailableError
+    └── FilesUnavailableError     a bucket or another place of the stored files that does not answer
     ConfigurationError
-    └── CatalogueUnsupportedError  a database this lastgood cannot read
+    ├── CatalogueUnsupportedError  a database this lastgood cannot read
+    └── FilesUnsupportedError     a place for the stored files that this lastgood cannot use
 """
 
 from lastgood.errors import (
@@ -162,6 +164,18 @@ class CatalogueUnavailableError(UnavailableError):
     """The database is locked for too long, is read-only, or does not answer."""
 
     code = "registry.unavailable"
+
+
+class FilesUnavailableError(UnavailableError):
+    """The place where the files are stored does not answer, does not exist, or refuses."""
+
+    code = "registry.files-unavailable"
+
+
+class FilesUnsupportedError(ConfigurationError):
+    """A place for the stored files that cannot be used: no URL, or one whose driver is not installed."""
+
+    code = "registry.files-unsupported"
 
 
 class CatalogueUnsupportedError(ConfigurationError):

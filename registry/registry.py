@@ -28,7 +28,7 @@ from lastgood.registry.errors import ContentMismatchError, InvalidSourceError, R
 from lastgood.registry.events import Event, check_text, check_writer
 from lastgood.registry.log import Clock, utc_now
 from lastgood.registry.rows import Alias, Moment, Notes, StoredRoute, Tombstone, Version
-from lastgood.registry.store.objects import FolderObjects
+from lastgood.registry.store.places import open_store
 from lastgood.registry.store.store import SegmentedStore
 from lastgood.registry.storing import store_files
 from lastgood.registry.transaction import ANY, Expectation, Transaction
@@ -52,7 +52,7 @@ class Registry:
     @classmethod
     def open(cls, settings: Settings, *, writer: str, clock: Clock = utc_now) -> Self:
         """
-        Open the installation's registry, making its folders and tables where there are none.
+        Open the installation's registry, making its folders and tables where there are none, of an older format where they are.
 
         Args:
             settings: Where the catalogue and the files are.
@@ -60,13 +60,15 @@ class Registry:
             clock: Gives the time of events.
 
         Raises:
-            CatalogueUnsupportedError: The database URL cannot be used, or its tables are of another format.
+            CatalogueUnsupportedError: The database URL cannot be used, or its tables are of a newer format.
             CatalogueUnavailableError: The database does not answer.
             CatalogueDamagedError: The database file is not one.
+            FilesUnsupportedError: The URL of the files names no place.
         """
         folder = settings.home / "registry"
         check_writer(writer)
-        blobs = SegmentedStore(FolderObjects(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        blobs = open_store(settings.files_place)
         return cls(Database(settings.database_url, lock=folder / "lock"), blobs, writer=writer, clock=clock)
 
     def close(self) -> None:

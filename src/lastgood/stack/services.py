@@ -77,6 +77,8 @@ def environment(settings: Settings) -> dict[str, str]:
     }
     if settings.database is not None:
         variables["LASTGOOD_DATABASE"] = settings.database
+    if settings.files is not None:
+        variables["LASTGOOD_FILES"] = settings.files
     if settings.token_file is not None:
         variables["LASTGOOD_TOKEN_FILE"] = str(settings.token_file)
     return variables
