@@ -76,8 +76,7 @@ class Database:
             with self.writing() as connection:
                 found = _find_format(connection)
                 if found == _NOTHING:
-                    schema.metadata.create_all(connection)
-                    connection.execute(insert(schema.meta).values(key="format", value=schema.FORMAT))
+                    self._create(connection)
                 elif _is_older(found):
                     self._upgrade(connection, str(found))
                 found = _find_format(connection)
@@ -85,6 +84,14 @@ class Database:
             raise CatalogueUnsupportedError(
                 f"The catalogue {self.name} is of format {found!r}; this lastgood reads {schema.FORMAT!r}. Use the lastgood that wrote it."
             )
+
+    def _create(self, connection: Connection) -> None:
+        if taken := sorted(schema.metadata.tables.keys() & inspect(connection).get_table_names()):
+            raise CatalogueUnsupportedError(
+                f"The database {self.name} has a table {taken[0]!r} that is not lastgood's; expected an empty database. Give it one."
+            )
+        schema.metadata.create_all(connection, checkfirst=False)
+        connection.execute(insert(schema.meta).values(key="format", value=schema.FORMAT))
 
     def _upgrade(self, connection: Connection, found: str) -> None:
         kept = self._copy(connection, found) if self._engine.dialect.name == "sqlite" else None

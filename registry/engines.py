@@ -2,8 +2,8 @@
 What differs between the databases: how each is connected to, how a transaction begins, and what its errors mean.
 
 SQLite's writers take the file's write lock when they begin (``BEGIN IMMEDIATE``). PostgreSQL's take an advisory lock first thing, at READ
-COMMITTED: each later statement sees what was committed before it, so that what the holder before wrote is seen, which a snapshot taken while
-waiting would not show. Its readers are at REPEATABLE READ, which is one snapshot from the first statement on; SQLite's see one in any case.
+COMMITTED: each later statement sees what was committed before it, also what the holder of the lock before wrote, which a snapshot from the
+time of waiting would not show. Its readers are at REPEATABLE READ: one snapshot from the first statement on. SQLite's see one in any case.
 """
 
 import re

@@ -7,7 +7,7 @@ not used. Nobody but `upgrade` imports alembic, and nobody calls `upgrade` where
 whole command.
 
 A new one: change `schema`, add a module that does the same to a catalogue that exists, append it here, count `schema.FORMAT` up. A table
-that SQLite cannot alter is copied by alembic (``op.batch_alter_table``); its triggers and what refers to it are the migration's to put back.
+that SQLite cannot alter is copied by alembic (``op.batch_alter_table``); its triggers, and what refers to it, the migration puts back.
 """
 
 from importlib import import_module

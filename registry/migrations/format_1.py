@@ -1,6 +1,6 @@
 """The first format: the event log, what is derived from it, and the rules that keep both from being written anew."""
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from alembic import op
@@ -78,8 +78,8 @@ def _create_derived() -> None:
     op.create_table("routes", _text("model", primary_key=True), _integer("generation"), _text("body"))
 
 
-def _text(name: str, *, nullable: bool = False, unique: bool | None = None, index: bool | None = None, primary_key: bool = False) -> sa.Column[str]:
-    return sa.Column(name, _TEXT, nullable=nullable, unique=unique, index=index, primary_key=primary_key)
+def _text(name: str, *, nullable: bool = False, **options: Any) -> sa.Column[str]:
+    return sa.Column(name, _TEXT, nullable=nullable, **options)
 
 
 def _integer(name: str, *, primary_key: bool = False, autoincrement: bool = True) -> sa.Column[int]:

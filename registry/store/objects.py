@@ -1,8 +1,8 @@
 """
 Named pieces of bytes that are written once: the place below everything else.
 
-`FolderObjects` is a folder; `remote_objects` has others (a bucket), which take its place without the store noticing. What is written is there
-whole or not at all, and after `settle` it survives a power cut.
+`FolderObjects` is a folder; `remote_objects` has others (a bucket), which take its place without the store noticing. What is written is
+there whole or not at all, and after `settle` it survives a power cut.
 """
 
 import os

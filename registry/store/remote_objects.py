@@ -20,8 +20,8 @@ from lastgood.registry.errors import FileMissingError, FilesUnavailableError, Fi
 from lastgood.registry.store.objects import ABANDONED_SECONDS, INCOMING, check_name
 
 # Where an object appears whole or not at all by itself, with what the driver is told: no memory of listings, which others change, and how
-# long it tries. An attempt of s3fs is three of botocore's. Checksums that S3 itself does not ask for are left out: other servers refuse them,
-# or give the whole object's with a part of it, and every object here has its own.
+# long it tries. An attempt of s3fs is three of botocore's. Checksums that S3 itself does not ask for are left out: other servers refuse
+# them, or give the whole object's with a part of it, and every object here has its own.
 _S3: Final = {
     "use_listings_cache": False,
     "config_kwargs": {
@@ -39,6 +39,7 @@ _WHOLE: Final[Mapping[str, Mapping[str, Any]]] = {
     "memory": {},
 }
 _S3_ATTEMPTS: Final = 3
+_TEXT_CHARS: Final = 240
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3"}
 _SECRET: Final = re.compile(r"(?<=://)[^/@\s]*@|\?[^\s\"']*")
 
@@ -53,9 +54,9 @@ class FsspecObjects:
     Objects below a URL; threads and processes on many machines may share it.
 
     On object stores one PUT, or the end of one upload in parts, makes an object appear whole, and once answered it survives a power cut.
-    On all others it is written under `incoming/` and renamed: HDFS, SFTP and what is like a local disk have a rename that is one step. A place
-    with neither is not fit. What fsspec gives no way to ask for is a sync: there, a power cut right after `settle` may cost what the
-    servers had not written to their disks (HDFS: set dfs.datanode.synconclose).
+    On all others it is written under `incoming/` and renamed: HDFS, SFTP and what is like a local disk have a rename that is one step. A
+    place with neither is not fit. fsspec has no way to ask those for a sync: a power cut right after `settle` may cost what their servers
+    had not written to their disks (HDFS: set dfs.datanode.synconclose).
     """
 
     def __init__(self, url: str) -> None:
@@ -68,7 +69,7 @@ class FsspecObjects:
         scheme, separator, rest = url.partition("://")
         self._url, self._scheme = url.rstrip("/"), scheme
         self._shown = mask(self._url)
-        if not separator or "::" in url or not rest.strip("/"):
+        if not scheme or not separator or "::" in url or not rest.strip("/"):
             raise FilesUnsupportedError(
                 f"The setting `files` is {self._shown!r}; expected a folder or one URL of a place, such as s3://BUCKET/PREFIX."
             )
@@ -190,8 +191,8 @@ class FsspecObjects:
 
 
 def _say(exc: Exception) -> str:
-    """Give the first line of a driver's error, as a part of a sentence."""
-    return mask(str(exc)).strip().partition("\n")[0].rstrip(".") or type(exc).__name__
+    """Give a driver's error as a part of a sentence; some go on for pages."""
+    return " ".join(mask(str(exc)).split())[:_TEXT_CHARS].rstrip(".") or type(exc).__name__
 
 
 def _write_and_rename(system: Any, incoming: str, target: str, data: bytes) -> None:

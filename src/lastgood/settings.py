@@ -111,8 +111,12 @@ class Settings(BaseSettings):
     home: Path = Field(description="folder for everything lastgood writes")
     host: str = Field(default="127.0.0.1", description="address the gateway listens on; anything but loopback needs token_file")
     token_file: Path | None = Field(default=None, description="file with the bearer token that callers must send")
-    database: str | None = Field(default=None, description="URL of the catalogue, sqlite:///PATH or postgresql://…; default: SQLite under home")
-    files: str | None = Field(default=None, description="folder or fsspec URL (s3://BUCKET/PREFIX) of the versions' files; default: under home")
+    database: str | None = Field(
+        default=None, description="URL of the catalogue, sqlite:///PATH or postgresql://…; default: SQLite under home"
+    )
+    files: str | None = Field(
+        default=None, description="folder or fsspec URL (s3://BUCKET/PREFIX) of the versions' files; default: under home"
+    )
     port_rest: Port = 8000
     port_grpc: PortOrNone = Field(default=8001, description="0: predictions over REST only")
     port_control: Port = 8002

@@ -65,16 +65,20 @@ class RemotePlaces:
         return Settings(project=folder, home=folder / "home", database=self._postgresql.url(name), files=files)
 
 
-def change(settings: Settings, statement: str) -> int:
-    """Change the database as somebody would who knows how: around the rules, those of references too; give the rows changed."""
+def change(settings: Settings, statement: str, *values: int) -> int:
+    """
+    Change the database as somebody would who knows how, around the rules, those of references too; give the rows changed.
+
+    Each ? in the statement stands for a value.
+    """
     if settings.database is not None:
         with psycopg.connect(settings.database) as there:
             there.execute("SET session_replication_role = replica")
-            return there.execute(statement.encode()).rowcount
+            return there.execute(statement.replace("?", "%s").encode(), values or None).rowcount
     here = sqlite3.connect(settings.home / "registry" / "catalogue.db")
     for name in [row[0] for row in here.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]:
         here.execute(f"DROP TRIGGER {name}")
-    count = here.execute(statement).rowcount
+    count = here.execute(statement, values).rowcount
     here.commit()
     here.close()
     return count

@@ -33,10 +33,17 @@ class PostgreSQL:
             shutil.chown(folder, self._owner)
         # Ordering texts as people do is what a server set up without thinking has, and what the catalogue must not depend on.
         locale = ("--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US")
-        initdb = [programs / "initdb", "--pgdata=data", "--username=lastgood", "--auth=trust", "--encoding=UTF8", "--no-sync", *locale]
+        initdb = [str(programs / "initdb"), "--pgdata=data", "--username=lastgood", "--auth=trust", "--encoding=UTF8", "--no-sync", *locale]
         done = subprocess.run(initdb, cwd=folder, user=self._owner, capture_output=True, text=True, timeout=60, check=False)
         assert 0 == done.returncode, done.stderr
-        fast = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off", "shared_buffers=32MB", "max_connections=60")
+        fast = (
+            "fsync=off",
+            "full_page_writes=off",
+            "synchronous_commit=off",
+            "autovacuum=off",
+            "shared_buffers=32MB",
+            "max_connections=60",
+        )
         options = [f"--{option}" for option in (*fast, "listen_addresses=", f"unix_socket_directories={folder}")]
         self._command = [str(programs / "postgres"), "-D", str(folder / "data"), *options]
         self._process: subprocess.Popen[bytes] | None = None
@@ -125,15 +132,21 @@ class S3:
         return f"s3://{self.BUCKET}/{os.getpid()}/{next(self._numbers)}"
 
 
-@contextlib.contextmanager
-def run_postgresql() -> Iterator[PostgreSQL]:
-    """Run a server, or skip where there is none."""
+def find_programs() -> Path:
+    """Give the folder of PostgreSQL's programs, or skip where there is none: Debian has them on no PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("there is no PostgreSQL; Debian: apt-get install postgresql (make test does so for root)")
+    return found[-1].parent
+
+
+@contextlib.contextmanager
+def run_postgresql() -> Iterator[PostgreSQL]:
+    """Run a server, or skip where there is none."""
+    programs = find_programs()
     # Not below pytest's own folder, into which nobody else may look.
     with tempfile.TemporaryDirectory(prefix="lastgood-postgresql-") as name:
-        server = PostgreSQL(Path(name), found[-1].parent)
+        server = PostgreSQL(Path(name), programs)
         try:
             server.start()
             yield server

@@ -50,17 +50,17 @@ def test_pieces_of_any_size_find_a_whole_log_whole(written: Registry, limit: int
 @pytest.mark.parametrize("position", [1, 4, 7])
 def test_a_changed_event_is_named_from_the_beginning_on(written: Registry, settings: Settings, limit: int, position: int) -> None:
     """Whichever piece it falls into."""
-    assert change(settings, f"UPDATE events SET actor = 'eve' WHERE position = {position}")
+    assert change(settings, "UPDATE events SET actor = 'eve' WHERE position = ?", position)
     assert [f"event {position}"] == walk(written, Checked(), limit)[1]
 
 
 def test_what_was_checked_is_held_by_its_last_hash(written: Registry, settings: Settings) -> None:
     """A log that was written anew, or cut off, does not end in the event that was checked."""
     checked, _ = walk(written, Checked(), 100)
-    other = "CASE substr(hash, 1, 1) WHEN 'f' THEN 'e' ELSE 'f' END || substr(hash, 2)"
-    assert change(settings, f"UPDATE events SET hash = {other} WHERE position = {checked.position}")
+    other = "UPDATE events SET hash = CASE substr(hash, 1, 1) WHEN 'f' THEN 'e' ELSE 'f' END || substr(hash, 2) WHERE position = ?"
+    assert change(settings, other, checked.position)
     assert f"event {checked.position}" in walk(written, checked, 100)[1]
-    assert change(settings, f"DELETE FROM events WHERE position = {checked.position}")
+    assert change(settings, "DELETE FROM events WHERE position = ?", checked.position)
     assert f"event {checked.position}" in walk(written, checked, 100)[1]
     assert walk(written, Checked(), 100)[1]
 
