@@ -17,6 +17,7 @@ from lastgood.registry.store.places import open_store
 from lastgood.registry.store.remote_objects import FsspecObjects, mask
 from lastgood.registry.store.store import SegmentedStore
 from lastgood.settings import Settings, load_settings
+from lastgood.stack.services import environment
 from tests.registry.servers import S3, run_s3
 
 NAMES = ("files/ab/one", "files/b0/two", "segments/ab/three")
@@ -207,6 +208,14 @@ def test_a_folder_or_a_files_url_is_a_folder(tmp_path: Path, monkeypatch: pytest
     assert str(tmp_path / "here") == load_settings(tmp_path).files_place
     for place in (str(tmp_path / "here"), f"file://{tmp_path}/here"):
         assert isinstance(open_store(place)._objects, FolderObjects)
+
+
+def test_a_child_process_has_the_same_places(tmp_path: Path) -> None:
+    """What a stack starts uses the catalogue and the files that it uses itself; nothing is set where nothing was."""
+    settings = Settings(project=tmp_path, home=tmp_path / "home", database="postgresql://host/x", files="s3://bucket/x")
+    variables = environment(settings)
+    assert ("postgresql://host/x", "s3://bucket/x") == (variables["LASTGOOD_DATABASE"], variables["LASTGOOD_FILES"])
+    assert "LASTGOOD_FILES" not in environment(Settings(project=tmp_path, home=tmp_path / "home"))
 
 
 def test_opening_a_registry_asks_no_bucket(tmp_path: Path) -> None:
