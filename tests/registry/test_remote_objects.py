@@ -10,6 +10,7 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from lastgood.drill.place import settings_in
 from lastgood.registry.errors import FileDamagedError, FileMissingError, FilesUnavailableError, FilesUnsupportedError
 from lastgood.registry.registry import Registry
 from lastgood.registry.store.objects import FolderObjects, Objects
@@ -211,11 +212,22 @@ def test_a_folder_or_a_files_url_is_a_folder(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_child_process_has_the_same_places(tmp_path: Path) -> None:
-    """What a stack starts uses the catalogue and the files that it uses itself; nothing is set where nothing was."""
+    """What a stack starts uses the catalogue and the files that it uses itself, whatever its own surroundings say."""
     settings = Settings(project=tmp_path, home=tmp_path / "home", database="postgresql://host/x", files="s3://bucket/x")
     variables = environment(settings)
     assert ("postgresql://host/x", "s3://bucket/x") == (variables["LASTGOOD_DATABASE"], variables["LASTGOOD_FILES"])
-    assert "LASTGOOD_FILES" not in environment(Settings(project=tmp_path, home=tmp_path / "home"))
+    here = Settings(project=tmp_path, home=tmp_path / "home")
+    variables = environment(here)
+    assert (here.database_url, here.files_place) == (variables["LASTGOOD_DATABASE"], variables["LASTGOOD_FILES"])
+
+
+def test_a_drill_keeps_away_from_the_places_that_are_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bad versions go nowhere but into its own folder."""
+    monkeypatch.setenv("LASTGOOD_DATABASE", "postgresql://host/x")
+    monkeypatch.setenv("LASTGOOD_FILES", "s3://bucket/x")
+    settings = settings_in(tmp_path)
+    assert str(tmp_path / ".lastgood/registry") == settings.files_place == environment(settings)["LASTGOOD_FILES"]
+    assert f"sqlite:///{tmp_path}/.lastgood/registry/catalogue.db" == environment(settings)["LASTGOOD_DATABASE"]
 
 
 def test_opening_a_registry_asks_no_bucket(tmp_path: Path) -> None:
