@@ -38,6 +38,7 @@ _WHOLE: Final[Mapping[str, Mapping[str, Any]]] = {
     **dict.fromkeys(("gs", "gcs", "az", "abfs", "abfss"), _UNLISTED),
     "memory": {},
 }
+_BUCKETS: Final = _WHOLE.keys() - {"memory"}
 _S3_ATTEMPTS: Final = 3
 _TEXT_CHARS: Final = 240
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3"}
@@ -75,6 +76,7 @@ class FsspecObjects:
             )
         self._lock = threading.Lock()
         self._opened: tuple[Any, str] | None = None  # the file system, and the path in it
+        self._container_found = False
 
     def write(self, name: str, data: bytes) -> None:
         """
@@ -143,8 +145,7 @@ class FsspecObjects:
                 # Beginning with 0, or drivers ask for the size before they ask for all.
                 return bytes(system.cat_file(f"{root}/{name}", start=0, end=first))
             except FileNotFoundError:
-                container = root.strip("/").split("/")[0]
-                if self._scheme in _WHOLE and self._scheme != "memory" and not system.exists(container):
+                if not self._has_container(system, root):
                     raise  # a bucket that is not there is not an object that is gone
                 return None
             except OSError as exc:
@@ -152,6 +153,15 @@ class FsspecObjects:
                 if exc.errno == errno.EINVAL and system.size(f"{root}/{name}") == 0:
                     return b""
                 raise
+
+    def _has_container(self, system: Any, root: str) -> bool:
+        """Say whether the bucket exists, asked once: most objects that are looked for are new ones."""
+        if not self._container_found:
+            try:
+                self._container_found = self._scheme not in _BUCKETS or system.exists(root.split("/", maxsplit=1)[0])
+            except PermissionError:
+                self._container_found = True  # who may not list all of it may use a part
+        return self._container_found
 
     def _open(self) -> tuple[Any, str]:
         with self._lock:

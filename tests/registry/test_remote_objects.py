@@ -1,7 +1,9 @@
 """Objects in a bucket and in other places that fsspec knows: what is written comes back, and every trouble is one of our errors."""
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from lastgood.drill.place import settings_in
 from lastgood.registry.errors import FileDamagedError, FileMissingError, FilesUnavailableError, FilesUnsupportedError
 from lastgood.registry.registry import Registry
-from lastgood.registry.store.objects import FolderObjects, Objects
+from lastgood.registry.store.objects import ABANDONED_SECONDS, FolderObjects, Objects
 from lastgood.registry.store.places import open_store
 from lastgood.registry.store.remote_objects import FsspecObjects, mask
 from lastgood.registry.store.store import SegmentedStore
@@ -122,6 +124,32 @@ def test_a_rename_that_refuses_taken_names_replaces_other_bytes_all_the_same(tmp
         objects.write(NAMES[0], data)
         assert data == objects.read(NAMES[0])
     assert [] == list((tmp_path / "store" / "incoming").iterdir())
+
+
+def test_abandoned_copies_are_removed_where_there_is_a_rename(tmp_path: Path) -> None:
+    """When it is first used, and nothing that may still be written."""
+    incoming = tmp_path / "store" / "incoming"
+    incoming.mkdir(parents=True)
+    for name, age in (("old", ABANDONED_SECONDS + 1), ("new", 0)):
+        (incoming / name).write_bytes(b"half")
+        os.utime(incoming / name, (time.time() - age, time.time() - age))
+    FsspecObjects(f"file://{tmp_path}/store").write(NAMES[0], b"data")
+    assert [incoming / "new"] == list(incoming.iterdir())
+
+
+@pytest.mark.system
+def test_a_bucket_is_asked_for_once_and_by_no_listing_that_may_be_forbidden(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may have the right to a part of it alone."""
+    objects = FsspecObjects(s3.create())
+    asked = []
+
+    def refuse(path: str) -> bool:
+        asked.append(path)
+        raise PermissionError("Forbidden")
+
+    monkeypatch.setattr(objects._open()[0], "exists", refuse)
+    assert [False, False] == [objects.exists(name) for name in NAMES[:2]]
+    assert [S3.BUCKET] == asked
 
 
 @pytest.mark.system
