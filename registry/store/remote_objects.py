@@ -225,14 +225,18 @@ def _write_and_rename(system: Any, incoming: str, target: str, data: bytes) -> N
             system.rm_file(fresh)
 
 
-def _walk(system: Any, top: str) -> Iterator[str]:
+def _walk(system: Any, top: str) -> list[str]:
     try:
-        # Not `find`: outside of object stores it leaves out what it cannot list.
-        for folder, _, names in system.walk(top, on_error="raise"):
-            for name in names:
-                yield f"{folder.rstrip('/')}/{name}"
+        system.info(top)
     except FileNotFoundError:
-        return
+        return []
+    # Not `find` or `walk`: outside of object stores they leave out what they cannot list.
+    found: list[str] = []
+    folders = [top]
+    while folders:
+        for entry in system.ls(folders.pop(), detail=True):
+            (folders if entry["type"] == "directory" else found).append(str(entry["name"]))
+    return found
 
 
 def _clear_abandoned(system: Any, incoming: str) -> None:

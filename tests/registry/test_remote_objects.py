@@ -126,6 +126,24 @@ def test_a_rename_that_refuses_taken_names_replaces_other_bytes_all_the_same(tmp
     assert [] == list((tmp_path / "store" / "incoming").iterdir())
 
 
+@pytest.mark.parametrize("error", [PermissionError("no"), FileNotFoundError("gone meanwhile"), RuntimeError("the driver's own")])
+def test_a_listing_that_cannot_be_finished_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """A part of it would look like all of it: whoever counts or removes what is there would be wrong."""
+    objects = FsspecObjects(f"file://{tmp_path}/store")
+    for name in NAMES:
+        objects.write(name, b"data")
+    original = LocalFileSystem.ls
+
+    def ls(system: LocalFileSystem, path: str, **kwargs: Any) -> Any:
+        if path.endswith("b0"):
+            raise error
+        return original(system, path, **kwargs)
+
+    monkeypatch.setattr(LocalFileSystem, "ls", ls)
+    with pytest.raises(FilesUnavailableError, match=str(error)):
+        next(objects.iterate("files"))
+
+
 def test_abandoned_copies_are_removed_where_there_is_a_rename(tmp_path: Path) -> None:
     """When it is first used, and nothing that may still be written."""
     incoming = tmp_path / "store" / "incoming"
