@@ -23,9 +23,11 @@ What can go wrong in the registry; the base classes give the exit codes.
     └── KeyReusedError            one idempotency key for two different events
     UnavailableError
     ├── CatalogueUnavailableError
-    └── CollectionBusyError       what was stored was removed again, and again
+    ├── CollectionBusyError       what was stored was removed again, and again
+    └── FilesUnavailableError     a bucket or another place of the stored files that does not answer
     ConfigurationError
     ├── CatalogueUnsupportedError  a database this lastgood cannot read
+    ├── FilesUnsupportedError     a place for the stored files that this lastgood cannot use
     └── KeyMissingError, KeyUnusableError  of the encryption of what is stored
 """
 
@@ -170,6 +172,18 @@ class CollectionBusyError(UnavailableError):
     """Collections removed what was stored as often as it was stored."""
 
     code = "registry.collection-busy"
+
+
+class FilesUnavailableError(UnavailableError):
+    """The place where the files are stored does not answer, does not exist, or refuses."""
+
+    code = "registry.files-unavailable"
+
+
+class FilesUnsupportedError(ConfigurationError):
+    """A place for the stored files that cannot be used: no URL, or one whose driver is not installed."""
+
+    code = "registry.files-unsupported"
 
 
 class CatalogueUnsupportedError(ConfigurationError):

@@ -8,6 +8,7 @@ The registry: which versions exist, which bytes they are, and everything that ha
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -29,7 +30,7 @@ from lastgood.registry.log import Clock, utc_now
 from lastgood.registry.reader import Reader
 from lastgood.registry.registration import Registration
 from lastgood.registry.rows import Version
-from lastgood.registry.store.objects import FolderObjects
+from lastgood.registry.store.places import open_objects, open_store
 from lastgood.registry.store.store import SegmentedStore
 from lastgood.registry.store.stored_file import StoredFile
 from lastgood.registry.transaction import ANY, Expectation, Transaction
@@ -41,17 +42,17 @@ ROLLOUT_ALIASES: Final = frozenset({"live", "stable"})  # only a rollout moves t
 class Registry(Reader):
     """The catalogue and the file store of one installation; threads may share it."""
 
-    def __init__(self, database: Database, blobs: SegmentedStore, *, writer: str, clock: Clock = utc_now) -> None:
-        """Use an open database and a file store; `open` makes both from the settings."""
+    def __init__(self, database: Database, open_files: Callable[[], SegmentedStore], *, writer: str, clock: Clock = utc_now) -> None:
+        """Use an open database, and a file store that is opened when it is needed; `open` makes both from the settings."""
         super().__init__(database)
-        self._blobs = blobs
+        self._open_files = open_files
         self._writer = check_writer(writer)
         self._clock = clock
 
     @classmethod
     def open(cls, settings: Settings, *, writer: str, clock: Clock = utc_now) -> Self:
         """
-        Open the installation's registry, making its folders and tables where there are none.
+        Open the installation's registry, making its folders and tables where there are none, of an older format where they are.
 
         Args:
             settings: Where the catalogue and the files are.
@@ -59,26 +60,23 @@ class Registry(Reader):
             clock: Gives the time of events.
 
         Raises:
-            CatalogueUnsupportedError: The database URL cannot be used, or its tables are of another format.
+            CatalogueUnsupportedError: The database URL cannot be used, or its tables are of a newer format.
             CatalogueUnavailableError: The database does not answer.
             CatalogueDamagedError: The database file is not one.
-            KeyMissingError, KeyUnusableError: What is stored is encrypted, and the key given is none or another one.
+            FilesUnsupportedError: The URL of the files names no place.
+            KeyUnusableError: The encryption key is none; whether it is the one that files are encrypted under shows when they are used.
         """
         folder = settings.home / "registry"
         check_writer(writer)
-        objects, key = FolderObjects(folder), keys.read_key(settings.encryption_key_file)
+        folder.mkdir(parents=True, exist_ok=True)
+        objects, key = open_objects(settings.files_place), keys.read_key(settings.encryption_key_file)
         database = Database(settings.database_url, lock=folder / "lock")
-        try:
-            blobs = SegmentedStore(keys.unlock(objects, key, database.writing))
-        except BaseException:
-            database.close()
-            raise
-        return cls(database, blobs, writer=writer, clock=clock)
+        return cls(database, lambda: open_store(keys.unlock(objects, key, database.writing)), writer=writer, clock=clock)
 
     @staticmethod
     def rotate_key(settings: Settings, fresh: Path) -> None:
         """Encrypt what is stored under the key in a file from now on; errors as `keys.rotate`."""
-        objects = FolderObjects(settings.home / "registry")
+        objects = open_objects(settings.files_place)
         keys.rotate(objects, keys.read_key(settings.encryption_key_file), keys.read_key(fresh))
 
     def close(self) -> None:
@@ -141,6 +139,11 @@ class Registry(Reader):
         """Check the next events of the log behind those that were found whole; at its end, the end too."""
         with self._database.reading() as connection:
             return check_piece(connection, checked, limit)
+
+    @cached_property
+    def _blobs(self) -> SegmentedStore:
+        # Most commands need no stored byte: a bucket is not connected for them, and no key unlocked.
+        return self._open_files()
 
     # Writing
 

@@ -24,7 +24,7 @@ from lastgood.registry.errors import (
     RouteChangedError,
     VersionNotFoundError,
 )
-from lastgood.registry.events import Event, check_text, encode_payload, format_time
+from lastgood.registry.events import Event, check_storable, check_text, encode_payload, format_time
 from lastgood.registry.log import Clock, Log, utc_now
 from lastgood.registry.rows import Cause, Tombstone, Version
 from lastgood.registry.weights import write_weights
@@ -181,6 +181,7 @@ class Transaction:
 
         Raises:
             VersionNotFoundError: The model has no such digest.
+            InvalidEventError: The reason has a NUL, or the receipt is not JSON.
         """
         kinds = {"tombstoned", "tombstone-unchanged"}
         if idempotency is not None and (event := self._log.find(idempotency, kinds, model, digest)) is not None:
@@ -193,7 +194,7 @@ class Transaction:
             return catalogue.find_event(self._connection, known.id)
         if catalogue.version_of(self._connection, model, digest) is None:
             raise VersionNotFoundError(f"{model} has no version with the digest {digest[:80]!r}: nothing to take out.")
-        whole = {**payload, "cause": cause, "why": why}
+        whole = {**payload, "cause": cause, "why": check_storable(why, "reason")}
         event = self._log.append("tombstoned", model=model, digest=digest, actor=actor, payload=whole, idempotency=idempotency)
         row = {"id": event.hash, "model": model, "cause": cause, "why": why, "actor": event.actor, "time": format_time(event.time)}
         self._connection.execute(insert(schema.tombstones).values(digest=digest, **row))

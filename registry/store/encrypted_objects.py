@@ -51,6 +51,7 @@ class EncryptedObjects:
         """Keep them there, with these keys."""
         self._objects = objects
         self._keys = keys
+        self.is_here = objects.is_here
 
     @cached_property
     def _names(self) -> AESSIV:

@@ -1,8 +1,8 @@
 """
 Named pieces of bytes that are written once: the place below everything else.
 
-`FolderObjects` is a folder; other places (a bucket) take its place without the store noticing. What is written is there whole or not at
-all, and after `settle` it survives a power cut.
+`FolderObjects` is a folder; `remote_objects` has others (a bucket), which take its place without the store noticing. What is written is
+there whole or not at all, and after `settle` it survives a power cut.
 """
 
 import os
@@ -44,8 +44,23 @@ def unseal(magic: bytes, data: bytes) -> memoryview:
     return body
 
 
+def check_name(name: str) -> PurePosixPath:
+    """
+    Give the name as a relative path.
+
+    Raises:
+        ValueError: It is none of an object's.
+    """
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or parts.parts[:1] in {(), (INCOMING,)}:
+        raise ValueError(f"{name!r} is no name of an object")
+    return parts
+
+
 class Objects(Protocol):
     """Bytes by name: words joined by ``/``, without ``..``."""
+
+    is_here: bool  # whether what takes time is this machine's work, not the way to another
 
     def write(self, name: str, data: bytes) -> None:
         """Write an object whole, in the place of one that may be there."""
@@ -82,6 +97,8 @@ class Objects(Protocol):
 
 class FolderObjects:
     """A folder of read-only files; threads and processes may share it."""
+
+    is_here = True
 
     def __init__(self, root: Path) -> None:
         """Use the folder, making it where it is missing, and clear copies that a killed process left unfinished."""
@@ -120,7 +137,7 @@ class FolderObjects:
             folders, self._unsettled = self._unsettled, set()
         above = {parent for folder in folders for parent in folder.parents if parent.is_relative_to(self._root)}
         for folder in sorted(folders | above, reverse=True):
-            _sync_folder(folder)
+            sync(folder)
 
     def read(self, name: str, first: int | None = None) -> bytes:
         """
@@ -169,14 +186,12 @@ class FolderObjects:
         return str(self._path(name))
 
     def _path(self, name: str) -> Path:
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or parts.parts[:1] in {(), (INCOMING,)}:
-            raise ValueError(f"{name!r} is no name of an object")
-        return self._root / parts
+        return self._root / check_name(name)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Return when a file's bytes, or a folder's names, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

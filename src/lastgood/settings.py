@@ -114,7 +114,12 @@ class Settings(BaseSettings):
     home: Path = Field(description="folder for everything lastgood writes")
     host: str = Field(default="127.0.0.1", description="address the gateway listens on; anything but loopback needs token_file")
     token_file: Path | None = Field(default=None, description="file with the bearer token that callers must send")
-    database: str | None = Field(default=None, description="SQLAlchemy URL of the catalogue; default: SQLite under home")
+    database: str | None = Field(
+        default=None, description="URL of the catalogue, sqlite:///PATH or postgresql://…; default: SQLite under home"
+    )
+    files: str | None = Field(
+        default=None, description="folder or fsspec URL (s3://BUCKET/PREFIX) of the versions' files; default: under home"
+    )
     encryption_key_file: Path | None = Field(default=None, description="file with the key that stored files are encrypted under")
     port_rest: Port = 8000
     port_grpc: PortOrNone = Field(default=8001, description="0: predictions over REST only")
@@ -152,6 +157,11 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The catalogue's URL: the one set, or SQLite under home."""
         return self.database or f"sqlite:///{self.home / 'registry' / 'catalogue.db'}"
+
+    @property
+    def files_place(self) -> str:
+        """Where the versions' files are: the folder or URL set, or a folder under home."""
+        return self.files or str(self.home / "registry")
 
     @property
     def people(self) -> OnCall:
@@ -244,7 +254,10 @@ def load_settings(start: Path | None = None) -> Settings:
     paths = {"project": project, "home": (_find_base("home", project) / settings.home).resolve()}
     # Not resolved: what a mounted secret's link leads to is replaced when the secret is.
     secrets = {name: _find_base(name, project) / file.expanduser() for name in SECRETS if (file := getattr(settings, name)) is not None}
-    return settings.model_copy(update={**paths, **secrets, "front": settings.front.resolved(project)})
+    files = settings.files
+    if files is not None and "://" not in files:
+        files = str((_find_base("files", project) / Path(files).expanduser()).resolve())
+    return settings.model_copy(update={**paths, **secrets, "files": files, "front": settings.front.resolved(project)})
 
 
 def _find_base(name: str, project: Path) -> Path:

@@ -23,8 +23,7 @@ from lastgood.cli.alias import alias
 from lastgood.cli.at import InvalidTimeError, parse_time
 from lastgood.registry.content import FileEntry, Record
 from lastgood.registry.registry import Registry
-from lastgood.registry.store.objects import FolderObjects
-from lastgood.registry.store.store import SegmentedStore
+from lastgood.registry.store.places import open_objects, open_store
 from lastgood.settings import load_settings
 
 Capture = pytest.CaptureFixture[str]
@@ -248,7 +247,7 @@ def test_gc_removes_what_no_version_needs(two: Path, tmp_path: Path, capsys: Cap
     left = tmp_path / "left"
     left.write_bytes(b"of no version" * 1000)
     before = {path for path in (two / "registry").rglob("*") if path.is_file()}
-    SegmentedStore(FolderObjects(two / "registry")).put(left)
+    open_store(open_objects(str(two / "registry"))).put(left)
     fresh = {path for path in (two / "registry").rglob("*") if path.is_file()} - before
     assert "`lastgood gc` removes them" in answer(capsys, "verify")
     assert f"{len(fresh)} more are needed by none" in answer(capsys, "gc")

@@ -1,7 +1,7 @@
 """
 One of several processes that register the same contents, or collect, at once; started by test_collect.
 
-    python collector_program.py HOME NAME register|collect COUNT
+    python collector_program.py SETTINGS NAME register|collect COUNT
 
 Waits for a line on stdin. A registering one stores files that nobody registers, then registers versions of the same bytes, others doing the
 same with the same bytes; a collecting one removes whatever no version needs, at once and again.
@@ -15,8 +15,7 @@ import numpy as np
 
 from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.registry import Registry
-from lastgood.registry.store.objects import FolderObjects
-from lastgood.registry.store.store import SegmentedStore
+from lastgood.registry.store.places import open_objects, open_store
 from lastgood.settings import Settings
 
 
@@ -32,17 +31,17 @@ def write_file(path: Path, number: int) -> Path:
 
 def main() -> None:
     """Do it."""
-    home, name, kind, count = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+    settings, name, kind, count = Settings.model_validate_json(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    with Registry.open(Settings(project=home.parent, home=home), writer=name) as registry:
+    with Registry.open(settings, writer=name) as registry:
         for number in range(count):
             if kind == "collect":
                 registry.collect(actor=name, recent_seconds=0)
                 continue
-            path = write_file(home.parent / f"{name}.npy", number)
-            SegmentedStore(FolderObjects(home / "registry")).put(path)  # left behind: nobody knows of it
+            path = write_file(settings.project / f"{name}.npy", number)
+            open_store(open_objects(settings.files_place)).put(path)  # left behind: nobody knows of it
             data = path.read_bytes()
             entry = FileEntry("weights.npy", len(data), hashlib.sha256(data).hexdigest())
             content = Content((entry,), (), (), None, model="weights.npy")

@@ -19,9 +19,9 @@ from lastgood.registry.errors import DigestTombstonedError
 from lastgood.registry.log import utc_now
 from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
-from lastgood.registry.store.objects import FolderObjects
-from lastgood.registry.store.store import SegmentedStore
+from lastgood.registry.store.places import open_objects, open_store
 from lastgood.settings import Settings
+from tests.registry.places import name_of, only_local
 
 PROGRAM = Path(__file__).with_name("collector_program.py")
 Store = Callable[[Path], str]
@@ -47,7 +47,7 @@ def weights(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def leave(settings: Settings) -> Store:
     """Store a file that no version has, as a registration does that is killed."""
-    return lambda path: SegmentedStore(FolderObjects(settings.home / "registry")).put(path)
+    return lambda path: open_store(open_objects(settings.files_place)).put(path)
 
 
 def register(registry: Registry, path: Path, model: str = "digits") -> Version:
@@ -56,9 +56,8 @@ def register(registry: Registry, path: Path, model: str = "digits") -> Version:
     return registry.register(model, content, {"weights.npy": path}, Record("ada", "a test"), actor="ada")
 
 
-def list_objects(settings: Settings) -> set[Path]:
-    folder = settings.home / "registry"
-    return {path for part in ("files", "segments") for path in (folder / part).rglob("*") if path.is_file()}
+def list_objects(settings: Settings) -> set[str]:
+    return set(open_store(open_objects(settings.files_place)).list_objects())
 
 
 def collect(registry: Registry) -> int:
@@ -76,7 +75,8 @@ def test_what_no_version_needs_goes_and_the_rest_stays(
     leave(next(weights))
     left = list_objects(settings) - needed
     looked = registry.collect(actor="ada", recent_seconds=0, dry_run=True)
-    assert (len(left), sum(path.stat().st_size for path in left), len(needed)) == (looked.objects, looked.bytes, looked.kept)
+    sizes = [measured[0] for name in left if (measured := open_objects(settings.files_place).measure(name)) is not None]
+    assert (len(left), sum(sizes), len(needed)) == (looked.objects, looked.bytes, looked.kept)
     assert left | needed == list_objects(settings)
     assert registry.verify().unreferenced_files == 1
     assert len(left) == collect(registry)
@@ -87,14 +87,15 @@ def test_what_no_version_needs_goes_and_the_rest_stays(
     assert ("collected", "ada", len(left), looked.bytes) == (event.kind, event.actor, event.payload["objects"], event.payload["bytes"])
 
 
+@only_local
 def test_what_was_written_just_now_is_left_alone(registry: Registry, settings: Settings, weights: Iterator[Path], leave: Store) -> None:
     """A registration that goes on would have to store it again."""
     leave(next(weights))
     objects = list_objects(settings)
     found = registry.collect(actor="ada")
     assert (0, len(objects)) == (found.objects, found.recent)
-    for path in objects:
-        os.utime(path, (time.time() - RECENT_SECONDS - 1,) * 2)
+    for name in objects:
+        os.utime(settings.home / "registry" / name, (time.time() - RECENT_SECONDS - 1,) * 2)
     found = registry.collect(actor="ada")
     assert (len(objects), 0) == (found.objects, found.recent)
     assert not list_objects(settings)
@@ -179,18 +180,17 @@ def test_nothing_is_removed_where_a_list_cannot_be_read(
     version = register(registry, next(weights))
     register(registry, next(weights))
     sha256 = registry.content(version.digest).files[0].sha256
-    read_first = settings.home / "registry" / "files" / sha256[:2] / sha256[2:]
-    read_next = max(list_objects(settings), key=lambda path: path.stat().st_size)
+    stored = open_objects(settings.files_place)
+    read_first, read_next = name_of(sha256), max(stored.iterate("segments"), key=lambda name: len(stored.read(name)))
     leave(next(weights))
     objects = list_objects(settings)
     for damaged in (read_first, read_next):
-        data = damaged.read_bytes()
-        damaged.chmod(0o644)
-        damaged.write_bytes(data[:20] + bytes([data[20] ^ 1]) + data[21:])
-        with pytest.raises(IntegrityError, match=damaged.name[:8]):
+        data = stored.read(damaged)
+        stored.write(damaged, data[:20] + bytes([data[20] ^ 1]) + data[21:])
+        with pytest.raises(IntegrityError, match=damaged[-8:]):
             collect(registry)
         assert objects == list_objects(settings)
-        damaged.write_bytes(data)
+        stored.write(damaged, data)
     assert collect(registry) > 0
     assert () == registry.verify().problems
 
@@ -205,8 +205,7 @@ def test_a_tombstone_that_is_lifted_meanwhile_does_not_make_a_version_without_fi
         transaction.tombstone(version.digest, model="digits", cause="person", actor="ada", why="bad", payload={})
     with pytest.raises(DigestTombstonedError):
         register(registry, path, model="other")
-    for stored in list_objects(settings):
-        stored.unlink()
+    open_objects(settings.files_place).remove(sorted(list_objects(settings)))
     original = catalogue.tombstone_of
 
     def find_then_lift(*args: object) -> object:
@@ -228,7 +227,7 @@ def test_writers_and_collectors_at_once_lose_nothing(settings: Settings) -> None
     settings.home.mkdir(parents=True)
     processes = [
         subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(settings.home), name, kind, str(rounds * (3 if kind == "collect" else 1))],
+            [sys.executable, str(PROGRAM), settings.model_dump_json(), name, kind, str(rounds * (3 if kind == "collect" else 1))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

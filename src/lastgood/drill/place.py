@@ -46,6 +46,7 @@ def settings_in(folder: Path) -> Settings:
         "project": folder,
         "home": folder / ".lastgood",
         "database": None,
+        "files": None,
         **dict.fromkeys(SECRETS),
         "host": "127.0.0.1",
         "front": FrontSettings(),

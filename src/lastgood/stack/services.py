@@ -67,6 +67,9 @@ def environment(settings: Settings) -> dict[str, str]:
     variables = {
         "LASTGOOD_PROJECT": str(settings.project),  # a child runs elsewhere, and what has no variable here is in the project's file
         "LASTGOOD_HOME": str(settings.home),
+        # Also where they are not set: a drill's gateway must not find the ones of whoever started the drill.
+        "LASTGOOD_DATABASE": settings.database_url,
+        "LASTGOOD_FILES": settings.files_place,
         "LASTGOOD_HOST": settings.host,
         "LASTGOOD_BACKEND": settings.backend,
         "LASTGOOD_FRONT": settings.front.model_dump_json(),
@@ -75,8 +78,6 @@ def environment(settings: Settings) -> dict[str, str]:
         "LASTGOOD_SERVING": settings.serving.model_dump_json(exclude_unset=True),
         **{f"LASTGOOD_{name.upper()}": str(getattr(settings, name)) for name in type(settings).model_fields if name.startswith("port_")},
     }
-    if settings.database is not None:
-        variables["LASTGOOD_DATABASE"] = settings.database
     return variables | {f"LASTGOOD_{name.upper()}": str(file) for name in SECRETS if (file := getattr(settings, name)) is not None}
 
 
