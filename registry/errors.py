@@ -6,6 +6,7 @@ What can go wrong in the registry; the base classes give the exit codes.
     ├── ReservedAliasError        an alias that only a rollout moves, or that means something else
     ├── InvalidEventError         an event that canonical JSON cannot hold
     ├── InvalidSourceError        a file to register that cannot be read
+    ├── BackupExistsError         a file that a backup would take the place of
     └── FolderNotEmptyError       a folder that would lose what is in it
     NotFoundError
     ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError
@@ -17,9 +18,11 @@ What can go wrong in the registry; the base classes give the exit codes.
     ├── FileDamagedError, FileMissingError
     ├── SegmentDamagedError       a part of a stored file that cannot be read back
     ├── EventDamagedError, CatalogueDamagedError
+    ├── BackupDamagedError        a file that is no whole backup
     └── ContentMismatchError      the files given are not the ones the content lists
     ConflictError
     ├── AliasMovedError, RouteChangedError
+    ├── NotEmptyError             a registry that a backup cannot be restored into
     └── KeyReusedError            one idempotency key for two different events
     UnavailableError
     ├── CatalogueUnavailableError
@@ -70,6 +73,12 @@ class FolderNotEmptyError(UsageError):
     """A folder that would lose what is in it."""
 
     code = "registry.folder-not-empty"
+
+
+class BackupExistsError(UsageError):
+    """A backup cannot be written there: something is there already, or no folder is."""
+
+    code = "registry.backup-exists"
 
 
 class ModelNotFoundError(NotFoundError):
@@ -142,6 +151,18 @@ class ContentMismatchError(IntegrityError):
     """The files given are not the ones the content lists."""
 
     code = "registry.content-mismatch"
+
+
+class BackupDamagedError(IntegrityError):
+    """A file is no whole backup of a registry."""
+
+    code = "registry.backup-damaged"
+
+
+class NotEmptyError(ConflictError):
+    """A backup is restored into an empty registry only."""
+
+    code = "registry.not-empty"
 
 
 class AliasMovedError(ConflictError):

@@ -8,15 +8,14 @@ The registry: which versions exist, which bytes they are, and everything that ha
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from sqlalchemy import Connection
 
 from lastgood.refs import LATEST, Ref
-from lastgood.registry import catalogue, keys
+from lastgood.registry import catalogue
 from lastgood.registry import materialize as folders
 from lastgood.registry import verify as checks
 from lastgood.registry.audit import Piece, check_piece
@@ -30,11 +29,13 @@ from lastgood.registry.log import Clock, utc_now
 from lastgood.registry.reader import Reader
 from lastgood.registry.registration import Registration
 from lastgood.registry.rows import Version
-from lastgood.registry.store.places import open_objects, open_store
-from lastgood.registry.store.store import SegmentedStore
 from lastgood.registry.store.stored_file import StoredFile
+from lastgood.registry.stored import StoredFiles
 from lastgood.registry.transaction import ANY, Expectation, Transaction
 from lastgood.settings import Settings
+
+if TYPE_CHECKING:
+    from lastgood.registry.archive import About
 
 ROLLOUT_ALIASES: Final = frozenset({"live", "stable"})  # only a rollout moves them
 
@@ -42,10 +43,10 @@ ROLLOUT_ALIASES: Final = frozenset({"live", "stable"})  # only a rollout moves t
 class Registry(Reader):
     """The catalogue and the file store of one installation; threads may share it."""
 
-    def __init__(self, database: Database, open_files: Callable[[], SegmentedStore], *, writer: str, clock: Clock = utc_now) -> None:
-        """Use an open database, and a file store that is opened when it is needed; `open` makes both from the settings."""
+    def __init__(self, database: Database, files: StoredFiles, *, writer: str, clock: Clock = utc_now) -> None:
+        """Use an open database and stored files; `open` makes both from the settings."""
         super().__init__(database)
-        self._open_files = open_files
+        self._files = files
         self._writer = check_writer(writer)
         self._clock = clock
 
@@ -69,15 +70,12 @@ class Registry(Reader):
         folder = settings.home / "registry"
         check_writer(writer)
         folder.mkdir(parents=True, exist_ok=True)
-        objects, key = open_objects(settings.files_place), keys.read_key(settings.encryption_key_file)
         database = Database(settings.database_url, lock=folder / "lock")
-        return cls(database, lambda: open_store(keys.unlock(objects, key, database.writing)), writer=writer, clock=clock)
-
-    @staticmethod
-    def rotate_key(settings: Settings, fresh: Path) -> None:
-        """Encrypt what is stored under the key in a file from now on; errors as `keys.rotate`."""
-        objects = open_objects(settings.files_place)
-        keys.rotate(objects, keys.read_key(settings.encryption_key_file), keys.read_key(fresh))
+        try:
+            return cls(database, StoredFiles(settings, database.writing), writer=writer, clock=clock)
+        except BaseException:
+            database.close()
+            raise
 
     def close(self) -> None:
         """Close the catalogue."""
@@ -100,11 +98,11 @@ class Registry(Reader):
             IntegrityError: A stored file is gone or damaged, or the content was changed.
             FolderNotEmptyError: The folder holds something that is not the version's.
         """
-        return folders.materialize(self.content(digest), self._blobs, folder)
+        return folders.materialize(self.content(digest), self._files.store, folder)
 
     def copy_files(self, digest: str, folder: Path) -> None:
         """Copy a version's files into an existing folder, verified; errors as `materialize`, except that what is there stays."""
-        folders.copy_files(self.content(digest), self._blobs, folder)
+        folders.copy_files(self.content(digest), self._files.store, folder)
 
     def fetch_weights(self, digest: str, destination: Path) -> bool:
         """
@@ -117,7 +115,7 @@ class Registry(Reader):
         with self._database.reading() as connection:
             kept = catalogue.weights_of(connection, digest)
         if kept:
-            self._blobs.fetch(kept[0].sha256, destination)
+            self._files.store.fetch(kept[0].sha256, destination)
         return bool(kept)
 
     def open_files(self, digest: str) -> dict[str, StoredFile]:
@@ -128,22 +126,17 @@ class Registry(Reader):
             VersionNotFoundError: No version has this digest.
             IntegrityError: A stored file is gone or damaged, or the content was changed.
         """
-        return folders.open_files(self.content(digest), self._blobs)
+        return folders.open_files(self.content(digest), self._files.store)
 
     def verify(self, ref: Ref | str | None = None) -> checks.VerifyReport:
         """Check the log, the tables derived from it, and the stored bytes of one version or of all."""
         digest = None if ref is None else self.resolve(ref).digest
-        return checks.verify(self._database.reading, self._blobs, digest)
+        return checks.verify(self._database.reading, self._files.store, digest)
 
     def check_log(self, checked: Checked, limit: int) -> Piece:
         """Check the next events of the log behind those that were found whole; at its end, the end too."""
         with self._database.reading() as connection:
             return check_piece(connection, checked, limit)
-
-    @cached_property
-    def _blobs(self) -> SegmentedStore:
-        # Most commands need no stored byte: a bucket is not connected for them, and no key unlocked.
-        return self._open_files()
 
     # Writing
 
@@ -183,7 +176,7 @@ class Registry(Reader):
             InvalidSourceError: A file cannot be read, or has a name that is reserved.
             InvalidEventError: The record is not JSON.
         """
-        registration = Registration(self._database, self._blobs, model, content, files, weights)
+        registration = Registration(self._database, self._files.store, model, content, files, weights)
         return registration.run(record, actor=actor, begin=self._begin)
 
     def collect(
@@ -195,8 +188,28 @@ class Registry(Reader):
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Collected:
         """Remove stored objects that no version needs and that were not written just now; see `Collection.run`."""
-        collection = Collection(self._database, self._blobs, writer=self._writer, clock=self._clock, recent_seconds=recent_seconds)
+        collection = Collection(self._database, self._files.store, writer=self._writer, clock=self._clock, recent_seconds=recent_seconds)
         return collection.run(actor=actor, dry_run=dry_run, on_progress=on_progress)
+
+    def rotate_key(self, fresh: Path) -> None:
+        """Encrypt stored files under the key in a file from now on; errors as `keys.rotate`."""
+        self._files.rotate(fresh)
+
+    def backup(self, file: Path, *, actor: str, on_progress: Callable[[int, int], None] | None = None) -> "About":
+        """Write all of the registry into a new file, while others write; errors as `write_backup`."""
+        from lastgood.registry.backup import write_backup
+
+        about = write_backup(self._database, self._files.store, file, clock=self._clock, on_progress=on_progress)
+        self._append("backed-up", actor, {"position": about.position, "hash": about.hash, "objects": about.objects})
+        return about
+
+    def restore(self, file: Path, *, actor: str, on_progress: Callable[[int, int], None] | None = None) -> "About":
+        """Make this registry, in which nothing happened yet, what a backup holds; errors as `read_backup`."""
+        from lastgood.registry.restore import read_backup
+
+        about = read_backup(self._database, self._files.objects, self._files.key, file, on_progress=on_progress)
+        self._append("restored", actor, {"position": about.position, "hash": about.hash, "time": about.time})
+        return about
 
     def move_alias(
         self, model: str, name: str, digest: str | None, *, expected: str | Expectation | None = ANY, actor: str, why: str
@@ -233,6 +246,10 @@ class Registry(Reader):
         with self.transaction() as transaction:
             payload = {"tag": check_text(tag, "tag")}
             return transaction.append("tagged", model=version.model, digest=version.digest, actor=actor, payload=payload)
+
+    def _append(self, kind: str, actor: str, payload: Mapping[str, object]) -> None:
+        with self.transaction() as transaction:
+            transaction.append(kind, model=None, digest=None, actor=actor, payload=payload)
 
     def _begin(self, connection: Connection) -> Transaction:
         return Transaction(connection, writer=self._writer, clock=self._clock)

@@ -19,10 +19,9 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
 from lastgood.registry.errors import FileDamagedError, FileMissingError
-from lastgood.registry.store.objects import Objects
+from lastgood.registry.store.objects import SEALED, Objects
 
 MAGIC: Final = b"LGE1"
-FOLDER: Final = "sealed"
 NAME_KEY_BYTES: Final = 64
 CONTENT_KEY_BYTES: Final = 32
 _HEAD_BYTES_MAX: Final = 64  # of an object, read alone
@@ -96,6 +95,14 @@ class EncryptedObjects:
         head = cipher.decrypt(nonce + b"\0", data[_START:end], about)
         return head if alone else head + cipher.decrypt(nonce + b"\1", data[end:], about)
 
+    def read_kept(self, name: str) -> tuple[str, bytes]:
+        """Give an object as it lies there: under which name, and its bytes. Errors as `read`."""
+        hidden = self._hide(name)
+        try:
+            return hidden, self._objects.read(hidden)
+        except FileMissingError:
+            return name, self._objects.read(name)
+
     def exists(self, name: str) -> bool:
         """Say whether there is such an object, without reading it."""
         return self._objects.exists(self._hide(name)) or self._objects.exists(name)
@@ -110,7 +117,7 @@ class EncryptedObjects:
 
     def iterate(self, prefix: str) -> Iterator[str]:
         """Give the names of all objects below a prefix, those that are encrypted first, in no order."""
-        for hidden in self._objects.iterate(f"{FOLDER}/{prefix}"):
+        for hidden in self._objects.iterate(f"{SEALED}/{prefix}"):
             yield self._show(hidden)
         yield from self._objects.iterate(prefix)
 
@@ -127,7 +134,7 @@ class EncryptedObjects:
     def _hide(self, name: str) -> str:
         folder, _, own = name.partition("/")
         hidden = self._names.encrypt(bytes.fromhex(own.replace("/", "")), [folder.encode()]).hex()
-        return f"{FOLDER}/{folder}/{hidden[:2]}/{hidden[2:]}"
+        return f"{SEALED}/{folder}/{hidden[:2]}/{hidden[2:]}"
 
     def _show(self, hidden: str) -> str:
         _, folder, own = hidden.split("/", 2)

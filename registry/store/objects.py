@@ -19,6 +19,7 @@ from lastgood.registry.errors import FileDamagedError, FileMissingError, Segment
 
 ABANDONED_SECONDS: Final = 24 * 3600  # an unfinished copy that was not written to for this long has no writer any more
 INCOMING: Final = "incoming"
+SEALED: Final = "sealed"  # the folder of encrypted objects
 
 
 _CHECKSUM: Final = struct.Struct("<I")
@@ -72,6 +73,10 @@ class Objects(Protocol):
 
     def read(self, name: str, first: int | None = None) -> bytes:
         """Read an object whole, or its first bytes; FileMissingError where there is none."""
+        ...
+
+    def read_kept(self, name: str) -> tuple[str, bytes]:
+        """Give an object as it lies there, for a copy of the place: under which name, and its bytes. Errors as `read`."""
         ...
 
     def exists(self, name: str) -> bool:
@@ -154,6 +159,10 @@ class FolderObjects:
             raise FileMissingError(f"The stored file {self.locate(name)} is gone. Put it back from a backup or a replica.") from exc
         except OSError as exc:
             raise FileDamagedError(f"The stored file {self.locate(name)} cannot be read: {exc.strerror}.") from exc
+
+    def read_kept(self, name: str) -> tuple[str, bytes]:
+        """Give an object as it lies there: under which name, and its bytes. Errors as `read`."""
+        return name, self.read(name)
 
     def exists(self, name: str) -> bool:
         """Say whether there is such an object, without reading it."""

@@ -111,6 +111,10 @@ class FsspecObjects:
             raise FileMissingError(f"The stored file {self.locate(name)} is gone. Put it back from a backup or a replica.")
         return data
 
+    def read_kept(self, name: str) -> tuple[str, bytes]:
+        """Give an object as it lies there: under which name, and its bytes. Errors as `read`."""
+        return name, self.read(name)
+
     def exists(self, name: str) -> bool:
         """Say whether there is such an object, by its first byte; errors as `write`."""
         return self._read(name, 1) is not None

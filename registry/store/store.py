@@ -39,7 +39,7 @@ class SegmentedStore:
             objects: Where segments and their lists are kept.
             workers: How many segments are made smaller or larger at the same time; default: one for each core.
         """
-        self._objects = objects
+        self.objects = self._objects = objects
         self._segments = Segments(objects)
         self._workers = workers or os.cpu_count() or 1
 

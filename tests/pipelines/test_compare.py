@@ -90,7 +90,7 @@ def add(registry: Registry, weights: Matrix, *, model: str = "three", shape: tup
     nodes += [] if outputs else [helper.make_node("ReduceSum", ["z"], ["y"], keepdims=0, axes=[1])]
     graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(weights.astype(np.float32), "w")])
     data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=9).SerializeToString()
-    file = registry._blobs.locate("0" * 64)  # any place in the test's own folder will do
+    file = registry._files.store.locate("0" * 64)  # any place in the test's own folder will do
     path = Path(file).parents[3] / f"{hashlib.sha256(data).hexdigest()}.onnx"
     path.write_bytes(data)
     inputs, given_back = read_signature(open_session(data))

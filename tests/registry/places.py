@@ -87,10 +87,10 @@ def change(settings: Settings, statement: str, *values: int) -> int:
 def flip(registry: Registry, sha256: str, *, bit: int = -1) -> None:
     """Change one bit of what is stored under a file's SHA-256."""
     name = name_of(sha256)
-    data = bytearray(registry._blobs._objects.read(name))
+    data = bytearray(registry._files.store._objects.read(name))
     bit %= 8 * len(data)
     data[bit // 8] ^= 1 << bit % 8
-    registry._blobs._objects.write(name, bytes(data))
+    registry._files.store._objects.write(name, bytes(data))
 
 
 def name_of(sha256: str) -> str:

@@ -175,7 +175,7 @@ def test_export_writes_only_where_nothing_is(registry: Registry, add: Add, tmp_p
 def test_an_export_of_a_damaged_version_leaves_nothing(registry: Registry, add: Add, tmp_path: Path) -> None:
     """No folder appears that looks like an export."""
     version = add("a")
-    registry._blobs._objects.write(name_of(registry.content(version.digest).files[0].sha256), b"x")
+    registry._files.store._objects.write(name_of(registry.content(version.digest).files[0].sha256), b"x")
     with pytest.raises(IntegrityError, match=r"labels\.txt"):
         export_version(registry, version.digest, tmp_path / "deep" / "out")
     assert [] == list((tmp_path / "deep").iterdir())

@@ -144,7 +144,7 @@ def test_what_a_killed_collection_was_about_to_remove_is_spared(registry: Regist
     """A registration that begins afterwards finds a file that the next collection would remove."""
     path = next(weights)
     leave(path)
-    killed = Collection(registry._database, registry._blobs, writer="test", clock=utc_now, recent_seconds=0)
+    killed = Collection(registry._database, registry._files.store, writer="test", clock=utc_now, recent_seconds=0)
     killed._condemn(killed._find_doomed()[0])
     register(registry, path)
     collect(registry)

@@ -34,7 +34,7 @@ def test_a_version_comes_in_is_listed_verified_and_goes_out(
     assert run(["list", "--json"]) == 0
     assert {"copy", "digits"} <= set(json.dumps(json.loads(capsys.readouterr().out)).split('"'))
     assert run(["verify"]) == 0
-    flip(registry, next(registry._blobs.iterate()))
+    flip(registry, next(registry._files.store.iterate()))
     assert run(["verify"]) == 5
     assert run(["export", version, str(tmp_path / "again")]) == 5
 

@@ -102,9 +102,9 @@ def test_nothing_appears_when_a_stored_file_is_bad(registry: Registry, add: Add,
     """The error names the version's file and the stored one, and no folder is made."""
     version = add("a")
     entry = next(entry for entry in registry.content(version.digest).files if entry.path == "model.onnx")
-    stored = registry._blobs.locate(entry.sha256)
+    stored = registry._files.store.locate(entry.sha256)
     if gone:
-        registry._blobs._objects.remove(name_of(entry.sha256))
+        registry._files.store._objects.remove(name_of(entry.sha256))
     else:
         flip(registry, entry.sha256, bit=0)
     with pytest.raises(FileMissingError if gone else FileDamagedError) as raised:

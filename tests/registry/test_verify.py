@@ -43,13 +43,13 @@ def test_what_was_recorded_is_sound(full: Registry) -> None:
 def test_a_flipped_bit_in_any_stored_file_is_found(full: Registry) -> None:
     """Each stored file in turn: the problem names the file as the version calls it and as it is stored."""
     names = {entry.sha256: entry.path for version in full.versions("digits") for entry in full.content(version.digest).files}
-    stored = list(full._blobs.iterate())
+    stored = list(full._files.store.iterate())
     assert sorted(names) == stored
     for sha256 in stored:
         flip(full, sha256)
         problems = full.verify().problems
         assert problems
-        assert all(names[sha256] in problem.name and full._blobs.locate(sha256) in problem.text for problem in problems)
+        assert all(names[sha256] in problem.name and full._files.store.locate(sha256) in problem.text for problem in problems)
         flip(full, sha256)
     assert full.verify().ok
 
@@ -57,16 +57,16 @@ def test_a_flipped_bit_in_any_stored_file_is_found(full: Registry) -> None:
 def test_a_file_of_no_version_is_counted_and_checked(full: Registry, tmp_path: Path) -> None:
     """What a crash left is no problem; a damaged one is."""
     (tmp_path / "left").write_bytes(b"left")
-    sha256 = full._blobs.put(tmp_path / "left")
+    sha256 = full._files.store.put(tmp_path / "left")
     assert (full.verify().ok, full.verify().unreferenced_files) == (True, 1)
-    full._blobs._objects.write(name_of(sha256), b"LEFT")
-    assert [full._blobs.locate(sha256)] == [problem.name for problem in full.verify().problems]
+    full._files.store._objects.write(name_of(sha256), b"LEFT")
+    assert [full._files.store.locate(sha256)] == [problem.name for problem in full.verify().problems]
 
 
 def test_a_missing_file_is_found(full: Registry) -> None:
     """Only the version that needs it has the problem."""
     entry = next(entry for entry in full.content(full.resolve("digits@1").digest).files if entry.path == "model.onnx")
-    full._blobs._objects.remove(name_of(entry.sha256))
+    full._files.store._objects.remove([name_of(entry.sha256)])
     assert ["model.onnx"] == [problem.name.split()[0] for problem in full.verify("digits@1").problems]
     assert full.verify("digits@2").ok
 

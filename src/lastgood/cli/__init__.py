@@ -46,6 +46,8 @@ COMMANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("alias", "lastgood.cli.alias:alias", "Give a version a name of your own."),
         ("verify", "lastgood.cli.verify:verify", "Check every stored byte and event."),
         ("gc", "lastgood.cli.gc:gc", "Remove stored bytes that no version needs."),
+        ("backup", "lastgood.cli.backup:backup", "Write all of the registry into one file."),
+        ("restore", "lastgood.cli.restore:restore", "Make an empty registry what a backup holds."),
         ("key", "lastgood.cli.key:key", "Make or change the key that stored files are encrypted under."),
         ("import", "lastgood.cli.import_:import_", "Register an ONNX file or an exported version."),
         ("export", "lastgood.cli.export:export", "Write a version's files into a folder."),

@@ -28,7 +28,8 @@ def key(action: Literal["new", "rotate"], file: Path, /) -> None:
     from lastgood.registry.registry import Registry
     from lastgood.settings import load_settings
 
-    Registry.rotate_key(load_settings(), file)
+    with Registry.open(load_settings(), writer="cli") as registry:
+        registry.rotate_key(file)
     print_line(f"Stored files are encrypted under the key in {file} now: name it in the place of the other one.")
 
 
