@@ -113,7 +113,8 @@ class Reader:
         """Copy the next member, which has this name, into a folder; BackupDamagedError where it is another."""
         member = self._next()
         if member is None or member.name != name or not member.isreg():
-            raise BackupDamagedError(f"{self._name} has {member.name[:80] if member else 'nothing more'!r} where {name} is expected.")
+            found = repr(member.name[:80]) if member else "nothing more"
+            raise BackupDamagedError(f"{self._name} is no whole backup: it has {found} where {name} is expected.")
         path = folder / name
         with path.open("xb") as sink:
             source = self._open(member)
@@ -126,11 +127,11 @@ class Reader:
         count = 0
         while (member := self._next()) is not None:
             if not member.isreg() or not member.name.startswith(OBJECTS) or member.size > OBJECT_BYTES_MAX:
-                raise BackupDamagedError(f"{self._name} holds {member.name[:80]!r}, which is no object of a registry.")
+                raise BackupDamagedError(f"{self._name} is no backup of a registry: it holds {member.name[:80]!r}.")
             yield member.name.removeprefix(OBJECTS), self._read(member)
             count += 1
         if count != self.about.objects:
-            raise BackupDamagedError(f"{self._name} holds {count} objects; it says it has {self.about.objects}.")
+            raise BackupDamagedError(f"{self._name} is no whole backup: it holds {count} objects, and says it has {self.about.objects}.")
 
     def _next(self) -> tarfile.TarInfo | None:
         return self._guard(lambda: next(self._members, None))
@@ -138,13 +139,13 @@ class Reader:
     def _read(self, member: tarfile.TarInfo) -> bytes:
         data = self._guard(self._open(member).read)
         if len(data) != member.size:
-            raise BackupDamagedError(f"{self._name} ends in the middle of {member.name[:80]!r}.")
+            raise BackupDamagedError(f"{self._name} is no whole backup: it ends in the middle of {member.name[:80]!r}.")
         return data
 
     def _open(self, member: tarfile.TarInfo) -> IO[bytes]:
         opened = self._guard(lambda: self._archive.extractfile(member))
         if opened is None:
-            raise BackupDamagedError(f"{self._name} holds {member.name[:80]!r}, which is no file.")
+            raise BackupDamagedError(f"{self._name} is no backup of a registry: {member.name[:80]!r} in it is no file.")
         return opened
 
     def _guard(self, step: Callable[[], T]) -> T:

@@ -61,7 +61,7 @@ def read_backup(
             if on_progress is not None and index % TOLD_EACH == 0:
                 on_progress(index, reader.about.objects)
             if not _NAME.fullmatch(own):
-                raise BackupDamagedError(f"{file} holds {own[:80]!r}, which is no object of a registry.")
+                raise BackupDamagedError(f"{file} is no backup of a registry: it holds {own[:80]!r}.")
             objects.write(own, data)
         objects.settle()
         with database.writing() as connection:
@@ -69,9 +69,11 @@ def read_backup(
             try:
                 found = _insert(connection, events, writers, contents)
             except (msgspec.MsgspecError, IntegrityError, KeyError, TypeError, ValueError) as exc:
-                raise BackupDamagedError(f"{file} holds what is no catalogue of a registry: {exc}") from exc
+                raise BackupDamagedError(f"{file} is no backup of a registry: {exc}") from exc
             if found != (reader.about.events, reader.about.contents, reader.about.hash):
-                raise BackupDamagedError(f"{file} holds {found[0]} events and {found[1]} contents; it says otherwise.")
+                raise BackupDamagedError(
+                    f"{file} is no whole backup: it holds {found[0]} events and {found[1]} contents, and says otherwise."
+                )
     return reader.about
 
 

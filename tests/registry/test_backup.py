@@ -182,7 +182,7 @@ def test_a_file_that_is_no_whole_backup_makes_nothing_known(full: Registry, plac
                 new.restore(bad, actor="ada")
             except BackupDamagedError as exc:
                 said = str(exc)
-            assert ("backup" in said, [], []) == (True, new.events(), new.models()), what
+            assert ("backup" in said, [], []) == (True, new.events(), new.models()), (what, said)
         assert not list(tmp_path.rglob("outside"))
         with pytest.raises(BackupDamagedError, match="No such file"):
             new.restore(tmp_path / "none.tar", actor="ada")
