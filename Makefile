@@ -46,7 +46,7 @@ setup: .venv/.ready ## create the virtual environment and install into it
 	@$(BIN)/python -m uv pip install --quiet --python .venv/peer-clients/bin/python -r tools/peer-clients/requirements.txt
 	@touch $@
 
-test: GROUPS := signals engine compose load
+test: GROUPS := signals engine compose database load
 test: system check tests ## format, lint, types, import contracts and every test
 
 quick: check .venv/.ready-ci ## the two-minute part of it

@@ -18,10 +18,11 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
+from environments import CACHE
+
 from lastgood.serving.gateway import route
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lastgood-bench"
 # What an image is built from.
 NEEDED: Final = [line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")]
 COMPILED: Final = not route.__file__.endswith(".py")

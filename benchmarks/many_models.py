@@ -53,7 +53,7 @@ def open_many(models: int) -> Iterator[Place]:
     """Make an installation with that many models, each live; its gateway is not started. Everything is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="lastgood-many-"))
     rest, control = free_ports(2)
-    fresh = {"project": folder, "home": folder / ".lastgood", "database": None, "token_file": None, "host": "127.0.0.1"}
+    fresh = {"project": folder, "home": folder / ".lastgood", "database": None, "files": None, "token_file": None, "host": "127.0.0.1"}
     ports = {"port_rest": rest, "port_control": control, "port_grpc": 0}
     settings = load_settings(folder).model_copy(update={**fresh, **ports})
     place = Place(settings, {})

@@ -118,6 +118,7 @@ def open_place(
         "project": folder,
         "home": folder / ".lastgood",
         "database": None,
+        "files": None,
         "token_file": None,
         "host": "127.0.0.1",
         "port_rest": rest,

@@ -46,13 +46,19 @@ def run_step(run: Run, step: Step, on_progress: OnProgress = ignore_progress) ->
         _write_live(run)
     log = run.folder / "logs" / f"{step}.log"
     log.parent.mkdir(exist_ok=True)
+    settings = run.settings
+    places = {
+        "LASTGOOD_HOME": str(settings.home),
+        "LASTGOOD_DATABASE": settings.database_url,
+        "LASTGOOD_FILES": settings.files_place,
+    }
     reading, writing = os.pipe()
     with log.open("wb") as output, os.fdopen(reading, "r", encoding="utf-8") as pipe:
         try:
             child = subprocess.Popen(
                 [sys.executable, "-m", "lastgood.pipelines.child", step, str(run.folder), str(writing)],
-                cwd=run.settings.project,
-                env={**os.environ, **quiet_environment(), "LASTGOOD_HOME": str(run.settings.home)},
+                cwd=settings.project,
+                env={**os.environ, **quiet_environment(), **places},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -5,6 +5,7 @@ What can go wrong between a pipeline and a version.
     ├── PipelineError            what the user wrote cannot run, with the line where it stopped
     │   └── DataError            load() gave something that cannot be trained or tested on
     ├── ParameterError           --set names no parameter, or a value of another type
+    ├── IncomparableError        two versions, or a version and a pipeline, that cannot be given the same rows
     └── StepOrderError           a step before this one has not run
     RefusedError
     └── GateRefusedError         the gate said no, or never saw these bytes
@@ -34,6 +35,12 @@ class ParameterError(UsageError):
     """A parameter the pipeline does not have, or a value of another type."""
 
     code = "pipelines.parameter"
+
+
+class IncomparableError(UsageError):
+    """Two versions, or a version and a pipeline, that cannot be given the same rows."""
+
+    code = "pipelines.incomparable"
 
 
 class StepOrderError(UsageError):

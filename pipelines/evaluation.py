@@ -1,7 +1,7 @@
 """The evaluation sets of a run, kept in its folder, and what a file answers on them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 from lastgood.errors import IntegrityError
 from lastgood.pipelines.calling import calling
 from lastgood.pipelines.data import Array, Data
-from lastgood.pipelines.errors import DataError, StepOrderError
+from lastgood.pipelines.errors import DataError, IncomparableError, StepOrderError
 from lastgood.pipelines.find import Found
+from lastgood.tensors import TensorSpec
 
 _BATCH = 256
 _NAMES = "names.json"
@@ -130,21 +131,32 @@ def _read(folder: Path) -> Evaluation:
         )
 
 
-def answer(session: Any, evaluation: Evaluation) -> Array:
+def predict(session: Any, x: Array) -> Array:
     """
-    Give a loaded file's label for every row of all sets, "row" int64.
+    Give a loaded file's first output for rows, "row class", in batches.
 
     Args:
         session: From `lastgood.runtime.open_session`; one input, first output "batch class".
-        evaluation: The sets.
+        x: "row feature…" float32, one row or more.
     """
     (taken,) = session.get_inputs()
-    labels = [
-        session.run(None, {taken.name: own.x[start : start + _BATCH]})[0].argmax(axis=1)
-        for own in evaluation.sets.values()
-        for start in range(0, len(own.y), _BATCH)
-    ]
-    return np.concatenate(labels)
+    return np.concatenate([session.run(None, {taken.name: x[start : start + _BATCH]})[0] for start in range(0, len(x), _BATCH)])
+
+
+def answer(session: Any, evaluation: Evaluation) -> Array:
+    """Give a loaded file's label for every row of all sets, "row" int64; the session as `predict` takes it."""
+    return np.concatenate([predict(session, own.x).argmax(axis=1) for own in evaluation.sets.values()])
+
+
+def check_same_inputs(inputs: Sequence[TensorSpec], others: Sequence[TensorSpec]) -> None:
+    """
+    Compare what a version takes with what a newer one takes, the batch's size aside.
+
+    Raises:
+        IncomparableError: They cannot be given the same rows.
+    """
+    if [(spec.datatype, spec.shape[1:]) for spec in inputs] != [(spec.datatype, spec.shape[1:]) for spec in others]:
+        raise IncomparableError(f"it takes {[spec.to_json() for spec in inputs]}, the new one {[spec.to_json() for spec in others]}")
 
 
 def split_by_set(evaluation: Evaluation, values: Array) -> dict[str, Array]:

@@ -9,13 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from lastgood.compression.measure import measure_interleaved
-from lastgood.errors import LastgoodError
 from lastgood.pipelines.compress import COMPRESS_RESULT, CompressResult
 from lastgood.pipelines.compress import STEP as COMPRESS
 from lastgood.pipelines.conditions import Condition, Measurements, Score, examine, passes
 from lastgood.pipelines.data import Array
-from lastgood.pipelines.errors import GateRefusedError
-from lastgood.pipelines.evaluation import Evaluation, answer, load_evaluation, split_by_set
+from lastgood.pipelines.errors import GateRefusedError, IncomparableError
+from lastgood.pipelines.evaluation import Evaluation, answer, check_same_inputs, load_evaluation, split_by_set
 from lastgood.pipelines.noninferiority import compare_answers
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress
 from lastgood.pipelines.run import Run, RunFacts
@@ -145,7 +144,7 @@ def _measure(
             live_labels = answer_live(live, evaluation, read_signature(open_session(file))[0])
             paired = compare_answers(right, live_labels == evaluation.y, evaluation.groups)
             agreement = float((labels == live_labels).mean())
-        except _IncomparableError as exc:
+        except IncomparableError as exc:
             problem = str(exc)
     return Measurements(
         sets={name: Score(len(own), int(own.sum())) for name, own in split_by_set(evaluation, right).items()},
@@ -164,16 +163,10 @@ def _measure(
     )
 
 
-class _IncomparableError(LastgoodError):
-    """The live version takes other inputs, so that it cannot answer the same rows."""
-
-
 def answer_live(live: LiveModel, evaluation: Evaluation, inputs: tuple[Any, ...]) -> Array:
     """Give the live version's labels for every evaluation row, if it takes what the new one takes."""
     session = open_session(Path(live.file))
-    own = read_signature(session)[0]
-    if [(spec.datatype, spec.shape[1:]) for spec in own] != [(spec.datatype, spec.shape[1:]) for spec in inputs]:
-        raise _IncomparableError(f"it takes {[spec.to_json() for spec in own]}, the new one {[spec.to_json() for spec in inputs]}")
+    check_same_inputs(read_signature(session)[0], inputs)
     return answer(session, evaluation)
 
 

@@ -15,7 +15,7 @@ from lastgood.pipelines.errors import GateRefusedError
 from lastgood.pipelines.evaluation import Evaluation, load_evaluation
 from lastgood.pipelines.gate import STEP as GATE
 from lastgood.pipelines.gate import VERDICT, GateVerdict, explain_refusal
-from lastgood.pipelines.kept_weights import WEIGHTS, keep_weights
+from lastgood.pipelines.kept_weights import WEIGHTS
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress
 from lastgood.pipelines.reference import write_reference
 from lastgood.pipelines.run import Run, note_changes
@@ -105,8 +105,9 @@ def register(run: Run, registry: Registry, on_progress: OnProgress = ignore_prog
         run=facts.run,
     )
     on_progress(Progress(STEP, "storing", 0.6))
-    version = registry.register(run.model, content, files, record, actor=facts.author)
-    keep_weights(run.settings, version.digest, run.folder / WEIGHTS)
+    weights = run.folder / WEIGHTS  # none where the model cannot be continued
+    kept = weights if weights.is_file() else None
+    version = registry.register(run.model, content, files, record, actor=facts.author, weights=kept)
     run.write(REGISTERED, Registered(version.model, version.number, version.digest, version.new))
     on_progress(Progress(STEP, f"{version.model}@{version.number}{'' if version.new else ', which the model has already'}", 1.0))
     return version

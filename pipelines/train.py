@@ -13,6 +13,7 @@ from lastgood.pipelines.calling import calling
 from lastgood.pipelines.data import Data
 from lastgood.pipelines.errors import PipelineError
 from lastgood.pipelines.evaluation import answer, save_evaluation, slice_evaluation
+from lastgood.pipelines.find import Found
 from lastgood.pipelines.kept_weights import WEIGHTS
 from lastgood.pipelines.progress import OnProgress, Progress, ignore_progress, reporting
 from lastgood.pipelines.run import Run
@@ -96,10 +97,19 @@ def load_data(run: Run, on_progress: OnProgress = ignore_progress, *, everything
 
 
 def _load(run: Run, on_progress: OnProgress) -> Data:
-    """Call the pipeline's ``load()`` with every global generator seeded."""
     on_progress(Progress(STEP, "loading data", 0.0))
-    fix_random(run.facts.seed)
-    found = run.found
+    return call_load(run.found, run.facts.seed)
+
+
+def call_load(found: Found, seed: int) -> Data:
+    """
+    Call a pipeline's ``load()`` with every global generator seeded.
+
+    Raises:
+        PipelineError: It failed, with its line, or gave no `Data`.
+        DataError: It gave something that cannot be trained on.
+    """
+    fix_random(seed)
     with calling(found.file, "load()"):
         data = found.pipeline.load()
     if not isinstance(data, Data):

@@ -9,8 +9,10 @@ What they found lies in the run folder, so that the run repeats from its archive
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -19,11 +21,12 @@ from lastgood.errors import ConflictError, IntegrityError, NotFoundError, Refuse
 from lastgood.monitoring.predictions.columns import log_folder
 from lastgood.pipelines.data import Data
 from lastgood.pipelines.find import find_pipeline
-from lastgood.pipelines.kept_weights import find_weights
+from lastgood.pipelines.kept_weights import fetch_weights
 from lastgood.pipelines.logged_rows import Counts, read_time, take_rows
-from lastgood.pipelines.run import Run, create_run
+from lastgood.pipelines.run import Run, create_run, runs_folder
 from lastgood.pipelines.update_settings import UpdatePolicy, UpdateSettings, read_update
 from lastgood.registry.content import Record
+from lastgood.registry.hashing import hash_file
 from lastgood.registry.registry import Registry
 from lastgood.settings import Settings
 
@@ -105,25 +108,22 @@ def begin_update(
     """
     asked = read_update(settings, model)
     policy = policy or asked.policy
-    parent, record = None, None
-    overrides = dict(overrides or {})
-    if policy == "incremental":
-        with Registry.open(settings, writer="cli") as registry:
-            live = registry.aliases(model).get("live")
-            if live is None:
-                raise NothingLiveError(f'{model} has no live version to go on from: release one first, or use policy = "full".')
-            parent, record = registry.resolve(f"{model}@live"), registry.record(live.digest, model=model)
-        weights = find_weights(settings, str(parent), parent.digest, record)
-        overrides = {**_inherit(settings, model, record), **{name: write_value(own) for name, own in asked.parameters.items()}, **overrides}
-    run = create_run(settings, model, overrides=overrides, seed=seed, why=why or f"trained again ({policy}, {reason})")
-    known = None
-    if parent is not None and record is not None:
-        if run.facts.parent != parent.digest:
-            raise ConflictError(f"{model}'s live version changed while its update began; start it again.")
-        (run.folder / PARENT).parent.mkdir()
-        shutil.copyfile(weights, run.folder / PARENT)
-        known = hashlib.sha256((run.folder / PARENT).read_bytes()).hexdigest()
     goes_on = policy == "incremental"
+    overrides = dict(overrides or {})
+    record, known = None, None
+    with tempfile.TemporaryDirectory(prefix="lastgood-") as scratch:
+        weights = Path(scratch, "weights.npz")
+        if goes_on:
+            parent, record = _fetch_live(settings, model, weights)
+            given = {name: write_value(own) for name, own in asked.parameters.items()}
+            overrides = {**_inherit(settings, model, record), **given, **overrides}
+        run = create_run(settings, model, overrides=overrides, seed=seed, why=why or f"trained again ({policy}, {reason})")
+        if goes_on:
+            if run.facts.parent != parent:
+                raise ConflictError(f"{model}'s live version changed while its update began; start it again.")
+            (run.folder / PARENT).parent.mkdir()
+            shutil.copyfile(weights, run.folder / PARENT)
+            known = hash_file(weights)[0]
     run.write(
         UPDATE,
         Update(
@@ -136,6 +136,17 @@ def begin_update(
         ),
     )
     return run
+
+
+def _fetch_live(settings: Settings, model: str, weights: Path) -> tuple[str, Record]:
+    """Copy the live version's weights into a new file; give its digest and record."""
+    with Registry.open(settings, writer="cli") as registry:
+        live = registry.aliases(model).get("live")
+        if live is None:
+            raise NothingLiveError(f'{model} has no live version to go on from: release one first, or use policy = "full".')
+        version = registry.resolve(f"{model}@{live.number}")
+        fetch_weights(registry, runs_folder(settings), version, weights)
+        return version.digest, registry.record(version.digest, model=model)
 
 
 def take_update(run: Run, data: Data) -> Update:

@@ -16,9 +16,9 @@ import numpy as np
 
 from lastgood.errors import IntegrityError
 from lastgood.registry import golden
-from lastgood.registry.blobs import hash_file
 from lastgood.registry.content import Content, FileEntry, Golden, Record
 from lastgood.registry.errors import ContentMismatchError, FolderNotEmptyError, InvalidSourceError
+from lastgood.registry.hashing import hash_file
 from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
 from lastgood.runtime import UnsupportedModelError, open_session, read_signature

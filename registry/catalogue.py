@@ -7,10 +7,11 @@ import msgspec
 from sqlalchemy import Connection, Row, func, select
 
 from lastgood.registry import schema
-from lastgood.registry.content import Content, Record
+from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.errors import CatalogueDamagedError, EventNotFoundError, VersionNotFoundError
 from lastgood.registry.events import Event, decode_payload, parse_time, read_event
 from lastgood.registry.rows import Alias, Notes, StoredRoute, Tombstone, Version
+from lastgood.registry.weights import read_weights
 
 PREFIX_MIN: Final = 6  # hex digits of an event's hash a person must give
 _POSITION_DIGITS_MAX: Final = 15
@@ -82,6 +83,25 @@ def record_of(connection: Connection, digest: str, model: str | None) -> Record:
         return msgspec.convert(event.payload["record"], Record)
     except (KeyError, msgspec.ValidationError) as exc:
         raise CatalogueDamagedError(f"Event {event.position} registered {digest} without a readable record: {exc!r}.") from exc
+
+
+def weights_of(connection: Connection, digest: str | None = None, *, after: int = 0) -> list[FileEntry]:
+    """Give the weights that were kept when a digest, or any, was registered behind a position of the log; the first ones first."""
+    query = select(_events).where(_events.c.kind == "registered", _events.c.position > after).order_by(_events.c.position)
+    if digest is not None:
+        query = query.where(_events.c.digest == digest)
+    found = []
+    for row in connection.execute(query).mappings():
+        event = read_event(row)
+        try:
+            weights = read_weights(event.payload)
+        except (KeyError, TypeError, ValueError) as exc:
+            raise CatalogueDamagedError(
+                f"Event {event.position} says of the weights of {event.digest} what cannot be read: {exc!r}."
+            ) from exc
+        if weights is not None:
+            found.append(weights)
+    return found
 
 
 def aliases_of(connection: Connection, model: str) -> dict[str, Alias]:

@@ -6,6 +6,7 @@ What can go wrong in the registry; the base classes give the exit codes.
     ├── ReservedAliasError        an alias that only a rollout moves, or that means something else
     ├── InvalidEventError         an event that canonical JSON cannot hold
     ├── InvalidSourceError        a file to register that cannot be read
+    ├── BackupExistsError         a file that a backup would take the place of
     └── FolderNotEmptyError       a folder that would lose what is in it
     NotFoundError
     ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError
@@ -15,15 +16,22 @@ What can go wrong in the registry; the base classes give the exit codes.
     └── DigestTombstonedError
     IntegrityError
     ├── FileDamagedError, FileMissingError
+    ├── SegmentDamagedError       a part of a stored file that cannot be read back
     ├── EventDamagedError, CatalogueDamagedError
+    ├── BackupDamagedError        a file that is no whole backup
     └── ContentMismatchError      the files given are not the ones the content lists
     ConflictError
     ├── AliasMovedError, RouteChangedError
+    ├── NotEmptyError             a registry that a backup cannot be restored into
     └── KeyReusedError            one idempotency key for two different events
     UnavailableError
-    └── CatalogueUnavailableError
+    ├── CatalogueUnavailableError
+    ├── CollectionBusyError       what was stored was removed again, and again
+    └── FilesUnavailableError     a bucket or another place of the stored files that does not answer
     ConfigurationError
-    └── CatalogueUnsupportedError  a database this lastgood cannot read
+    ├── CatalogueUnsupportedError  a database this lastgood cannot read
+    ├── FilesUnsupportedError     a place for the stored files that this lastgood cannot use
+    └── KeyMissingError, KeyUnusableError  of the encryption of what is stored
 """
 
 from lastgood.errors import (
@@ -65,6 +73,12 @@ class FolderNotEmptyError(UsageError):
     """A folder that would lose what is in it."""
 
     code = "registry.folder-not-empty"
+
+
+class BackupExistsError(UsageError):
+    """A backup cannot be written there: something is there already, or no folder is."""
+
+    code = "registry.backup-exists"
 
 
 class ModelNotFoundError(NotFoundError):
@@ -109,6 +123,12 @@ class FileDamagedError(IntegrityError):
     code = "registry.file-damaged"
 
 
+class SegmentDamagedError(IntegrityError):
+    """A part of a stored file cannot be read back."""
+
+    code = "registry.segment-damaged"
+
+
 class FileMissingError(IntegrityError):
     """A stored file that a version needs is gone."""
 
@@ -131,6 +151,18 @@ class ContentMismatchError(IntegrityError):
     """The files given are not the ones the content lists."""
 
     code = "registry.content-mismatch"
+
+
+class BackupDamagedError(IntegrityError):
+    """A file is no whole backup of a registry."""
+
+    code = "registry.backup-damaged"
+
+
+class NotEmptyError(ConflictError):
+    """A backup is restored into an empty registry only."""
+
+    code = "registry.not-empty"
 
 
 class AliasMovedError(ConflictError):
@@ -157,7 +189,37 @@ class CatalogueUnavailableError(UnavailableError):
     code = "registry.unavailable"
 
 
+class CollectionBusyError(UnavailableError):
+    """Collections removed what was stored as often as it was stored."""
+
+    code = "registry.collection-busy"
+
+
+class FilesUnavailableError(UnavailableError):
+    """The place where the files are stored does not answer, does not exist, or refuses."""
+
+    code = "registry.files-unavailable"
+
+
+class FilesUnsupportedError(ConfigurationError):
+    """A place for the stored files that cannot be used: no URL, or one whose driver is not installed."""
+
+    code = "registry.files-unsupported"
+
+
 class CatalogueUnsupportedError(ConfigurationError):
     """A database URL or format that this lastgood cannot use."""
 
     code = "registry.unsupported"
+
+
+class KeyMissingError(ConfigurationError):
+    """What is stored is encrypted, and no key is given."""
+
+    code = "registry.key-missing"
+
+
+class KeyUnusableError(ConfigurationError):
+    """The key given is none, or not the one that what is stored is encrypted under."""
+
+    code = "registry.key-unusable"

@@ -145,9 +145,21 @@ def check_text(text: str, what: str) -> str:
     Give a short text (an actor, a reason, a key) back, without white space around it.
 
     Raises:
-        InvalidEventError: It is empty, longer than 512 characters, or no valid Unicode.
+        InvalidEventError: It is empty, longer than 512 characters, no valid Unicode, or has a NUL.
     """
     stripped = text.strip()
     if not stripped or len(stripped) > TEXT_LIMIT or any("\ud800" <= character <= "\udfff" for character in stripped):
         raise InvalidEventError(f"The {what} is {text[:80]!r}; expected 1 to {TEXT_LIMIT} characters of Unicode.")
-    return stripped
+    return check_storable(stripped, what)
+
+
+def check_storable(text: str, what: str) -> str:
+    """
+    Give a text of any length back if every database can hold it.
+
+    Raises:
+        InvalidEventError: It has a NUL, which PostgreSQL refuses.
+    """
+    if "\0" in text:
+        raise InvalidEventError(f"The {what} is {text[:80]!r}; expected a text without the character NUL.")
+    return text

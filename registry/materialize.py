@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lastgood.registry.blobs import BlobStore, hash_file
 from lastgood.registry.content import Content
 from lastgood.registry.errors import ContentMismatchError, FileDamagedError, FileMissingError, FolderNotEmptyError, InvalidSourceError
+from lastgood.registry.hashing import hash_file
+from lastgood.registry.store.store import SegmentedStore
+from lastgood.registry.store.stored_file import StoredFile
 
 
-def materialize(content: Content, blobs: BlobStore, folder: Path) -> Path:
+def materialize(content: Content, blobs: SegmentedStore, folder: Path) -> Path:
     """
     Make a folder hold exactly a version's files, as copies: what is served must not be the store itself.
 
@@ -40,7 +42,7 @@ def materialize(content: Content, blobs: BlobStore, folder: Path) -> Path:
     return folder
 
 
-def copy_files(content: Content, blobs: BlobStore, folder: Path) -> None:
+def copy_files(content: Content, blobs: SegmentedStore, folder: Path) -> None:
     """
     Copy a version's files into an existing folder, verified and read-only.
 
@@ -56,6 +58,15 @@ def copy_files(content: Content, blobs: BlobStore, folder: Path) -> None:
         if size != entry.size:
             raise ContentMismatchError(f"{entry.path} of {content.digest} has {size} bytes; its content says {entry.size}.")
         target.chmod(0o444)
+
+
+def open_files(content: Content, blobs: SegmentedStore) -> dict[str, StoredFile]:
+    """Give a version's files by path, to read parts of; errors as `copy_files`."""
+    files = {}
+    for entry in content.files:
+        with naming(content.digest, entry.path):
+            files[entry.path] = blobs.open(entry.sha256)
+    return files
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lastgood.registry.content import FileEntry
 from lastgood.registry.events import Event, encode_payload, format_time
+from lastgood.registry.weights import read_weights
 
 Rows = dict[tuple[str, ...], Mapping[str, Any]]
 
@@ -17,6 +19,7 @@ class Projections:
     aliases: Rows = field(default_factory=dict)
     tombstones: Rows = field(default_factory=dict)
     routes: Rows = field(default_factory=dict)
+    weights: dict[tuple[str, str], FileEntry] = field(default_factory=dict)  # in no table: by digest and SHA-256
 
     def apply(self, event: Event) -> None:
         """
@@ -45,6 +48,8 @@ class Projections:
             "created_by": event.actor,
             "position": event.position,
         }
+        if (weights := read_weights(event.payload)) is not None:
+            self.weights[str(event.digest), weights.sha256] = weights
 
     def _move_alias(self, event: Event) -> None:
         model, name = str(event.model), event.payload["name"]

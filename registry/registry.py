@@ -6,50 +6,54 @@ The registry: which versions exist, which bytes they are, and everything that ha
         registry.materialize(version.digest, Path("cache", version.digest))
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from lastgood.refs import LATEST, Ref, check_model_name, parse_ref
-from lastgood.registry import catalogue, history
+from sqlalchemy import Connection
+
+from lastgood.refs import LATEST, Ref
+from lastgood.registry import catalogue
 from lastgood.registry import materialize as folders
-from lastgood.registry import resolve as refs
 from lastgood.registry import verify as checks
 from lastgood.registry.audit import Piece, check_piece
-from lastgood.registry.blobs import BlobStore, FileStore
 from lastgood.registry.chain import Checked
+from lastgood.registry.collect import RECENT_SECONDS, Collected, Collection
 from lastgood.registry.content import Content, Record
-from lastgood.registry.cooldown import Cooldown, find_cooldown
 from lastgood.registry.database import Database
-from lastgood.registry.errors import ContentMismatchError, InvalidSourceError, ReservedAliasError
+from lastgood.registry.errors import ReservedAliasError
 from lastgood.registry.events import Event, check_text, check_writer
 from lastgood.registry.log import Clock, utc_now
-from lastgood.registry.rows import Alias, Moment, Notes, StoredRoute, Tombstone, Version
+from lastgood.registry.reader import Reader
+from lastgood.registry.registration import Registration
+from lastgood.registry.rows import Version
+from lastgood.registry.store.stored_file import StoredFile
+from lastgood.registry.stored import StoredFiles
 from lastgood.registry.transaction import ANY, Expectation, Transaction
 from lastgood.settings import Settings
 
+if TYPE_CHECKING:
+    from lastgood.registry.archive import About
+
 ROLLOUT_ALIASES: Final = frozenset({"live", "stable"})  # only a rollout moves them
-# An exported version has files of these names beside its own.
-RESERVED_FILES: Final = frozenset({"content.json", "record.json"})
 
 
-class Registry:
+class Registry(Reader):
     """The catalogue and the file store of one installation; threads may share it."""
 
-    def __init__(self, database: Database, blobs: BlobStore, *, writer: str, clock: Clock = utc_now) -> None:
-        """Use an open database and a file store; `open` makes both from the settings."""
-        self._database = database
-        self._blobs = blobs
+    def __init__(self, database: Database, files: StoredFiles, *, writer: str, clock: Clock = utc_now) -> None:
+        """Use an open database and stored files; `open` makes both from the settings."""
+        super().__init__(database)
+        self._files = files
         self._writer = check_writer(writer)
         self._clock = clock
 
     @classmethod
     def open(cls, settings: Settings, *, writer: str, clock: Clock = utc_now) -> Self:
         """
-        Open the installation's registry, making its folders and tables where there are none.
+        Open the installation's registry, making its folders and tables where there are none, of an older format where they are.
 
         Args:
             settings: Where the catalogue and the files are.
@@ -57,14 +61,21 @@ class Registry:
             clock: Gives the time of events.
 
         Raises:
-            CatalogueUnsupportedError: The database URL cannot be used, or its tables are of another format.
+            CatalogueUnsupportedError: The database URL cannot be used, or its tables are of a newer format.
             CatalogueUnavailableError: The database does not answer.
             CatalogueDamagedError: The database file is not one.
+            FilesUnsupportedError: The URL of the files names no place.
+            KeyUnusableError: The encryption key is none; whether it is the one that files are encrypted under shows when they are used.
         """
         folder = settings.home / "registry"
         check_writer(writer)
-        blobs = FileStore(folder / "files")
-        return cls(Database(settings.database_url, lock=folder / "lock"), blobs, writer=writer, clock=clock)
+        folder.mkdir(parents=True, exist_ok=True)
+        database = Database(settings.database_url, lock=folder / "lock")
+        try:
+            return cls(database, StoredFiles(settings, database.writing), writer=writer, clock=clock)
+        except BaseException:
+            database.close()
+            raise
 
     def close(self) -> None:
         """Close the catalogue."""
@@ -78,101 +89,6 @@ class Registry:
         """Close the catalogue."""
         self.close()
 
-    # Reading
-
-    def models(self) -> list[str]:
-        """Give the names of all models, sorted."""
-        with self._database.reading() as connection:
-            return catalogue.model_names(connection)
-
-    def versions(self, model: str) -> list[Version]:
-        """Give a model's versions, oldest first; ModelNotFoundError when it has none."""
-        with self._database.reading() as connection:
-            return refs.require_versions(connection, check_model_name(model))
-
-    def resolve(self, ref: Ref | str) -> Version:
-        """
-        Give the version a reference names: by number, alias, digest prefix, or a model's newest.
-
-        Raises:
-            NotFoundError: It names nothing; the message says what is near.
-            AmbiguousDigestError: Several digests start so.
-            InvalidRefError: The text is no reference.
-        """
-        parsed = parse_ref(ref) if isinstance(ref, str) else ref
-        with self._database.reading() as connection:
-            return refs.resolve(connection, parsed)
-
-    def content(self, digest: str) -> Content:
-        """Give a digest's content, verified against it; VersionNotFoundError when no version has it."""
-        with self._database.reading() as connection:
-            return catalogue.content_of(connection, digest)
-
-    def record(self, digest: str, *, model: str | None = None) -> Record:
-        """Give what was said when the digest was first registered, in one model or in any; VersionNotFoundError when no version has it."""
-        with self._database.reading() as connection:
-            return catalogue.record_of(connection, digest, model)
-
-    def notes(self, digest: str) -> Notes:
-        """Give the description and tags a digest got after it was registered."""
-        with self._database.reading() as connection:
-            return catalogue.notes_of(connection, digest)
-
-    def next_number(self, model: str) -> int:
-        """Give the number the model's next version gets; 1 for an unknown model."""
-        with self._database.reading() as connection:
-            return catalogue.next_number(connection, check_model_name(model))
-
-    def find_cooldown(self, model: str, *, commit: str | None, data: str | None, seconds: float, now: datetime) -> Cooldown | None:
-        """Give the newest automatic withdrawal of the same commit and data within so many seconds; see `cooldown`."""
-
-        def find_number(digest: str) -> int:
-            return self.resolve(f"{model}@{digest}").number
-
-        return find_cooldown(self.tombstones(), self.record, find_number, model, commit=commit, data=data, seconds=seconds, now=now)
-
-    def aliases(self, model: str) -> dict[str, Alias]:
-        """Give a model's aliases by name."""
-        with self._database.reading() as connection:
-            return catalogue.aliases_of(connection, model)
-
-    def tombstones(self) -> dict[str, Tombstone]:
-        """Give the tombstones that nobody lifted, by digest."""
-        with self._database.reading() as connection:
-            return catalogue.tombstones(connection)
-
-    def events(self, *, model: str | None = None, after: int = 0, limit: int | None = None, newest_first: bool = False) -> list[Event]:
-        """Give the events behind a position, of one model or of all."""
-        with self._database.reading() as connection:
-            return list(catalogue.list_events(connection, model=model, after=after, limit=limit, newest_first=newest_first))
-
-    def event(self, name: str) -> Event:
-        """Give the event at a position, or the one whose hash starts so; EventNotFoundError otherwise."""
-        with self._database.reading() as connection:
-            return catalogue.find_event(connection, name)
-
-    def knows(self, key: str) -> bool:
-        """Say whether an event has this idempotency key."""
-        with self._database.reading() as connection:
-            return catalogue.has_key(connection, key)
-
-    def at(self, model: str, when: datetime) -> Moment:
-        """Give who was live and who was stable at an aware time; ModelNotFoundError when the model is unknown."""
-        with self._database.reading() as connection:
-            return history.find_moment(connection, check_model_name(model), when)
-
-    def route(self, model: str) -> StoredRoute | None:
-        """Give a model's row of the route table."""
-        with self._database.reading() as connection:
-            return catalogue.route_of(connection, model)
-
-    def routes(self) -> list[StoredRoute]:
-        """Give the route table, by model."""
-        with self._database.reading() as connection:
-            return catalogue.all_routes(connection)
-
-    # Bytes
-
     def materialize(self, digest: str, folder: Path) -> Path:
         """
         Make a folder hold exactly a version's files, as verified copies; it appears whole or not at all.
@@ -182,16 +98,40 @@ class Registry:
             IntegrityError: A stored file is gone or damaged, or the content was changed.
             FolderNotEmptyError: The folder holds something that is not the version's.
         """
-        return folders.materialize(self.content(digest), self._blobs, folder)
+        return folders.materialize(self.content(digest), self._files.store, folder)
 
     def copy_files(self, digest: str, folder: Path) -> None:
         """Copy a version's files into an existing folder, verified; errors as `materialize`, except that what is there stays."""
-        folders.copy_files(self.content(digest), self._blobs, folder)
+        folders.copy_files(self.content(digest), self._files.store, folder)
+
+    def fetch_weights(self, digest: str, destination: Path) -> bool:
+        """
+        Copy the weights that a version was trained to into a new file; give False where none are kept.
+
+        Raises:
+            IntegrityError: They are gone or damaged.
+            FileExistsError: The destination is there.
+        """
+        with self._database.reading() as connection:
+            kept = catalogue.weights_of(connection, digest)
+        if kept:
+            self._files.store.fetch(kept[0].sha256, destination)
+        return bool(kept)
+
+    def open_files(self, digest: str) -> dict[str, StoredFile]:
+        """
+        Give a version's files by path, to read parts of without copying them.
+
+        Raises:
+            VersionNotFoundError: No version has this digest.
+            IntegrityError: A stored file is gone or damaged, or the content was changed.
+        """
+        return folders.open_files(self.content(digest), self._files.store)
 
     def verify(self, ref: Ref | str | None = None) -> checks.VerifyReport:
         """Check the log, the tables derived from it, and the stored bytes of one version or of all."""
         digest = None if ref is None else self.resolve(ref).digest
-        return checks.verify(self._database.reading, self._blobs, digest)
+        return checks.verify(self._database.reading, self._files.store, digest)
 
     def check_log(self, checked: Checked, limit: int) -> Piece:
         """Check the next events of the log behind those that were found whole; at its end, the end too."""
@@ -211,9 +151,11 @@ class Registry:
             CatalogueUnavailableError: Another writer held the lock for too long.
         """
         with self._database.writing() as connection:
-            yield Transaction(connection, writer=self._writer, clock=self._clock)
+            yield self._begin(connection)
 
-    def register(self, model: str, content: Content, files: Mapping[str, Path], record: Record, *, actor: str) -> Version:
+    def register(
+        self, model: str, content: Content, files: Mapping[str, Path], record: Record, *, actor: str, weights: Path | None = None
+    ) -> Version:
         """
         Make files an immutable version: their bytes are stored first, then one transaction makes them known.
 
@@ -223,6 +165,7 @@ class Registry:
             files: Where each listed file is now, by its path in the content.
             record: What is said about the version.
             actor: Who registers it.
+            weights: A file with what it was trained to, kept beside its content for `fetch_weights`.
 
         Returns:
             The new version, or the one the model has of this digest (``new`` is False).
@@ -233,17 +176,40 @@ class Registry:
             InvalidSourceError: A file cannot be read, or has a name that is reserved.
             InvalidEventError: The record is not JSON.
         """
-        check_model_name(model)
-        if reserved := sorted(RESERVED_FILES & {entry.path for entry in content.files}):
-            raise InvalidSourceError(f"A version cannot have a file named {reserved[0]!r}: an export writes its own. Rename it.")
-        if set(files) != (listed := {entry.path for entry in content.files}):
-            raise ContentMismatchError(f"The content lists {sorted(listed)}; the files given are {sorted(files)}.")
-        tombstone = self.tombstones().get(content.digest)
-        if tombstone is None:  # else the transaction refuses it, and nothing needs to be copied
-            for entry in content.files:
-                self._store(entry.path, files[entry.path], entry.sha256, entry.size)
-        with self.transaction() as transaction:
-            return transaction.register(model, content, record, actor=actor)
+        registration = Registration(self._database, self._files.store, model, content, files, weights)
+        return registration.run(record, actor=actor, begin=self._begin)
+
+    def collect(
+        self,
+        *,
+        actor: str,
+        dry_run: bool = False,
+        recent_seconds: float = RECENT_SECONDS,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Collected:
+        """Remove stored objects that no version needs and that were not written just now; see `Collection.run`."""
+        collection = Collection(self._database, self._files.store, writer=self._writer, clock=self._clock, recent_seconds=recent_seconds)
+        return collection.run(actor=actor, dry_run=dry_run, on_progress=on_progress)
+
+    def rotate_key(self, fresh: Path) -> None:
+        """Encrypt stored files under the key in a file from now on; errors as `keys.rotate`."""
+        self._files.rotate(fresh)
+
+    def backup(self, file: Path, *, actor: str, on_progress: Callable[[int, int], None] | None = None) -> "About":
+        """Write all of the registry into a new file, while others write; errors as `write_backup`."""
+        from lastgood.registry.backup import write_backup
+
+        about = write_backup(self._database, self._files.store, file, clock=self._clock, on_progress=on_progress)
+        self._append("backed-up", actor, {"position": about.position, "hash": about.hash, "objects": about.objects})
+        return about
+
+    def restore(self, file: Path, *, actor: str, on_progress: Callable[[int, int], None] | None = None) -> "About":
+        """Make this registry, in which nothing happened yet, what a backup holds; errors as `read_backup`."""
+        from lastgood.registry.restore import read_backup
+
+        about = read_backup(self._database, self._files.objects, self._files.key, file, on_progress=on_progress)
+        self._append("restored", actor, {"position": about.position, "hash": about.hash, "time": about.time})
+        return about
 
     def move_alias(
         self, model: str, name: str, digest: str | None, *, expected: str | Expectation | None = ANY, actor: str, why: str
@@ -281,9 +247,9 @@ class Registry:
             payload = {"tag": check_text(tag, "tag")}
             return transaction.append("tagged", model=version.model, digest=version.digest, actor=actor, payload=payload)
 
-    def _store(self, path: str, source: Path, sha256: str, size: int) -> None:
-        stored = self._blobs.put(source)
-        if stored != sha256 or source.stat().st_size != size:
-            raise ContentMismatchError(
-                f"{source} is not the file {path!r} that the content lists: it hashes to {stored}, expected {sha256}."
-            )
+    def _append(self, kind: str, actor: str, payload: Mapping[str, object]) -> None:
+        with self.transaction() as transaction:
+            transaction.append(kind, model=None, digest=None, actor=actor, payload=payload)
+
+    def _begin(self, connection: Connection) -> Transaction:
+        return Transaction(connection, writer=self._writer, clock=self._clock)

@@ -2,101 +2,114 @@
 The catalogue's tables; FORMAT.md says what each field means.
 
 ``events`` is the truth and only grows. The others are projections of it, changed in the same transaction, and
-`projections.derive` gives them again from the events alone. Only portable types are used: texts and integers.
+`projections.derive` gives them again from the events alone. Only portable types are used: texts and integers. Whoever changes a
+table adds a migration that does the same (`lastgood.registry.migrations`) and counts `FORMAT` up; a test compares the two.
 """
 
 from typing import Final
 
-from sqlalchemy import DDL, Column, ForeignKey, ForeignKeyConstraint, Integer, MetaData, Table, Text, UniqueConstraint, event
+from sqlalchemy import DDL, BigInteger, Column, ForeignKey, ForeignKeyConstraint, Integer, MetaData, Table, Text, UniqueConstraint, event
 
-FORMAT: Final = "1"
+FORMAT: Final = "2"  # how many migrations lead here
 
 metadata = MetaData()
+
+# Both databases order texts by their bytes and hold integers of 64 bits, which PostgreSQL does when it is told to.
+TEXT: Final = Text().with_variant(Text(collation="C"), "postgresql")
+INTEGER: Final = Integer().with_variant(BigInteger(), "postgresql")
 
 meta = Table(
     "meta",
     metadata,
-    Column("key", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("key", TEXT, primary_key=True),
+    Column("value", TEXT, nullable=False),
 )
 
 events = Table(
     "events",
     metadata,
     # Given by the writer under the write lock, not by the database: sequences of some databases leave gaps.
-    Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("writer", Text, nullable=False),
-    Column("sequence", Integer, nullable=False),
-    Column("time", Text, nullable=False, index=True),
-    Column("kind", Text, nullable=False, index=True),
-    Column("model", Text, index=True),
-    Column("digest", Text, index=True),
-    Column("actor", Text, nullable=False),
-    Column("payload", Text, nullable=False),
-    Column("idempotency", Text, unique=True),
-    Column("previous", Text),
-    Column("anchor", Text),
-    Column("hash", Text, nullable=False, unique=True),
+    Column("position", INTEGER, primary_key=True, autoincrement=False),
+    Column("writer", TEXT, nullable=False),
+    Column("sequence", INTEGER, nullable=False),
+    Column("time", TEXT, nullable=False, index=True),
+    Column("kind", TEXT, nullable=False, index=True),
+    Column("model", TEXT, index=True),
+    Column("digest", TEXT, index=True),
+    Column("actor", TEXT, nullable=False),
+    Column("payload", TEXT, nullable=False),
+    Column("idempotency", TEXT, unique=True),
+    Column("previous", TEXT),
+    Column("anchor", TEXT),
+    Column("hash", TEXT, nullable=False, unique=True),
     UniqueConstraint("writer", "sequence"),
 )
 
 writers = Table(
     "writers",
     metadata,
-    Column("writer", Text, primary_key=True),
-    Column("sequence", Integer, nullable=False),
-    Column("hash", Text, nullable=False),
+    Column("writer", TEXT, primary_key=True),
+    Column("sequence", INTEGER, nullable=False),
+    Column("hash", TEXT, nullable=False),
 )
 
 contents = Table(
     "contents",
     metadata,
-    Column("digest", Text, primary_key=True),
-    Column("content", Text, nullable=False),
+    Column("digest", TEXT, primary_key=True),
+    Column("content", TEXT, nullable=False),
 )
 
 versions = Table(
     "versions",
     metadata,
-    Column("model", Text, primary_key=True),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("digest", Text, ForeignKey("contents.digest"), nullable=False, index=True),
-    Column("created", Text, nullable=False),
-    Column("created_by", Text, nullable=False),
-    Column("position", Integer, nullable=False),
+    Column("model", TEXT, primary_key=True),
+    Column("number", INTEGER, primary_key=True, autoincrement=False),
+    Column("digest", TEXT, ForeignKey("contents.digest"), nullable=False, index=True),
+    Column("created", TEXT, nullable=False),
+    Column("created_by", TEXT, nullable=False),
+    Column("position", INTEGER, nullable=False),
     UniqueConstraint("model", "digest"),
 )
 
 aliases = Table(
     "aliases",
     metadata,
-    Column("model", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("digest", Text, nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("since", Text, nullable=False),
-    Column("position", Integer, nullable=False),
+    Column("model", TEXT, primary_key=True),
+    Column("name", TEXT, primary_key=True),
+    Column("digest", TEXT, nullable=False),
+    Column("number", INTEGER, nullable=False),
+    Column("since", TEXT, nullable=False),
+    Column("position", INTEGER, nullable=False),
     ForeignKeyConstraint(["model", "number"], ["versions.model", "versions.number"]),
 )
 
 tombstones = Table(
     "tombstones",
     metadata,
-    Column("digest", Text, ForeignKey("contents.digest"), primary_key=True),
-    Column("id", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("cause", Text, nullable=False),
-    Column("why", Text, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("time", Text, nullable=False),
+    Column("digest", TEXT, ForeignKey("contents.digest"), primary_key=True),
+    Column("id", TEXT, nullable=False),
+    Column("model", TEXT, nullable=False),
+    Column("cause", TEXT, nullable=False),
+    Column("why", TEXT, nullable=False),
+    Column("actor", TEXT, nullable=False),
+    Column("time", TEXT, nullable=False),
 )
 
 routes = Table(
     "routes",
     metadata,
-    Column("model", Text, primary_key=True),
-    Column("generation", Integer, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("model", TEXT, primary_key=True),
+    Column("generation", INTEGER, nullable=False),
+    Column("body", TEXT, nullable=False),
+)
+
+condemned = Table(
+    "condemned",
+    metadata,
+    Column("name", TEXT, primary_key=True),
+    Column("collection", INTEGER, nullable=False, index=True),
+    Column("removed", INTEGER, nullable=False),
 )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from lastgood.refs import LATEST, check_model_name, parse_ref
 from lastgood.registry import catalogue, schema
-from lastgood.registry.content import Content, Record
+from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.errors import (
     AliasMovedError,
     DigestTombstonedError,
@@ -24,9 +24,10 @@ from lastgood.registry.errors import (
     RouteChangedError,
     VersionNotFoundError,
 )
-from lastgood.registry.events import Event, check_text, encode_payload, format_time
+from lastgood.registry.events import Event, check_storable, check_text, encode_payload, format_time
 from lastgood.registry.log import Clock, Log, utc_now
 from lastgood.registry.rows import Cause, Tombstone, Version
+from lastgood.registry.weights import write_weights
 
 # Kinds that only the methods below write: tables are derived from them, or a key is remembered by them.
 RESERVED: Final = frozenset({"registered", "alias-moved", "alias-unchanged", "tombstoned", "tombstone-unchanged", "lifted", "route"})
@@ -81,19 +82,19 @@ class Transaction:
             return event
         return self._log.append(kind, model=model, digest=digest, actor=actor, payload=payload, idempotency=idempotency)
 
-    def register(self, model: str, content: Content, record: Record, *, actor: str) -> Version:
+    def register(self, model: str, content: Content, record: Record, *, actor: str, weights: FileEntry | None = None) -> Version:
         """
-        Make a content whose files are stored a version; `Registry.register` stores them first.
+        Make a content whose files are stored a version, with its weights if they are; `Registry.register` stores them first.
 
         Raises:
             DigestTombstonedError: The digest was taken out as bad.
         """
         digest = content.digest
-        self._refuse_tombstoned(digest)
+        self.refuse_tombstoned(digest)
         if (known := catalogue.version_of(self._connection, check_model_name(model), digest)) is not None:
             return known
         number = catalogue.next_number(self._connection, model)
-        payload = {"number": number, "record": msgspec.to_builtins(record)}
+        payload = {"number": number, "record": msgspec.to_builtins(record), **({} if weights is None else write_weights(weights))}
         event = self._log.append("registered", model=model, digest=digest, actor=actor, payload=payload)
         contents, versions = schema.contents, schema.versions
         if self._connection.scalar(select(contents.c.digest).where(contents.c.digest == digest)) is None:
@@ -149,7 +150,7 @@ class Transaction:
             return
         number: int | None = None
         if digest is not None:
-            self._refuse_tombstoned(digest)
+            self.refuse_tombstoned(digest)
             version = catalogue.version_of(self._connection, model, digest)
             if version is None:
                 raise VersionNotFoundError(f"{model} has no version with the digest {digest[:80]!r}; `lastgood list {model}` shows them.")
@@ -180,6 +181,7 @@ class Transaction:
 
         Raises:
             VersionNotFoundError: The model has no such digest.
+            InvalidEventError: The reason has a NUL, or the receipt is not JSON.
         """
         kinds = {"tombstoned", "tombstone-unchanged"}
         if idempotency is not None and (event := self._log.find(idempotency, kinds, model, digest)) is not None:
@@ -192,7 +194,7 @@ class Transaction:
             return catalogue.find_event(self._connection, known.id)
         if catalogue.version_of(self._connection, model, digest) is None:
             raise VersionNotFoundError(f"{model} has no version with the digest {digest[:80]!r}: nothing to take out.")
-        whole = {**payload, "cause": cause, "why": why}
+        whole = {**payload, "cause": cause, "why": check_storable(why, "reason")}
         event = self._log.append("tombstoned", model=model, digest=digest, actor=actor, payload=whole, idempotency=idempotency)
         row = {"id": event.hash, "model": model, "cause": cause, "why": why, "actor": event.actor, "time": format_time(event.time)}
         self._connection.execute(insert(schema.tombstones).values(digest=digest, **row))
@@ -250,7 +252,8 @@ class Transaction:
             self._connection.execute(insert(routes).values(model=model, **values))
         return generation
 
-    def _refuse_tombstoned(self, digest: str) -> None:
+    def refuse_tombstoned(self, digest: str) -> None:
+        """Raise DigestTombstonedError where a digest was taken out as bad and not lifted."""
         if (known := catalogue.tombstone_of(self._connection, digest)) is not None:
             raise DigestTombstonedError(
                 f"{digest} was taken out as bad on {format_time(known.time)} by {known.actor} ({known.cause}): {known.why} "

@@ -10,12 +10,12 @@ from sqlalchemy import Connection, Table, select, text
 
 from lastgood.errors import IntegrityError
 from lastgood.registry import schema
-from lastgood.registry.blobs import BlobStore
 from lastgood.registry.chain import check_chain
-from lastgood.registry.content import Content
+from lastgood.registry.content import Content, FileEntry
 from lastgood.registry.errors import EventDamagedError
 from lastgood.registry.events import read_event
 from lastgood.registry.projections import Projections, Rows
+from lastgood.registry.store.store import SegmentedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,11 @@ class CatalogueCheck:
 
     events: int
     contents: Mapping[str, Content]
+    weights: list[tuple[str, FileEntry]]  # by the digest they were registered with
     problems: list[Problem]
 
 
-def verify(reading: Callable[[], AbstractContextManager[Connection]], blobs: BlobStore, digest: str | None) -> VerifyReport:
+def verify(reading: Callable[[], AbstractContextManager[Connection]], blobs: SegmentedStore, digest: str | None) -> VerifyReport:
     """
     Check the log and the tables, and the bytes of one digest or of all.
 
@@ -64,7 +65,7 @@ def verify(reading: Callable[[], AbstractContextManager[Connection]], blobs: Blo
     # Reading the files may take long; the catalogue is not held open meanwhile.
     with reading() as connection:
         catalogue = check_catalogue(connection, digest)
-    sizes, unreferenced, problems = _check_files(catalogue.contents, blobs, everything=digest is None)
+    sizes, unreferenced, problems = _check_files(catalogue, blobs, everything=digest is None)
     problems = [*catalogue.problems, *problems]
     return VerifyReport(len(catalogue.contents), len(sizes), sum(sizes.values()), catalogue.events, unreferenced, tuple(problems))
 
@@ -78,27 +79,31 @@ def check_catalogue(connection: Connection, digest: str | None) -> CatalogueChec
     rows = [dict(row) for row in connection.execute(select(schema.events).order_by(schema.events.c.position)).mappings()]
     heads = {row.writer: (row.sequence, row.hash) for row in connection.execute(select(schema.writers))}
     problems += [Problem(name, sentence) for name, sentence in check_chain(rows, heads)]
-    problems += _check_projections(connection, rows)
+    derived, unreadable = _derive(rows)
+    problems += [*unreadable, *_check_projections(connection, derived)]
     contents, bad = _read_contents(connection, digest)
-    return CatalogueCheck(len(rows), contents, problems + bad)
+    weights = [(own, entry) for (own, _), entry in derived.weights.items() if digest in {None, own}]
+    return CatalogueCheck(len(rows), contents, weights, problems + bad)
 
 
-def _check_projections(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> list[Problem]:
-    derived = Projections()
-    problems = []
+def _derive(rows: Iterable[Mapping[str, Any]]) -> tuple[Projections, list[Problem]]:
+    derived, problems = Projections(), []
     for row in rows:
         try:
             derived.apply(read_event(row))
         except (EventDamagedError, KeyError, ValueError, TypeError) as exc:
             problems.append(Problem(f"event {row['position']}", f"cannot be applied: {exc}"))
+    return derived, problems
+
+
+def _check_projections(connection: Connection, derived: Projections) -> Iterator[Problem]:
     for table, wanted in (
         (schema.versions, derived.versions),
         (schema.aliases, derived.aliases),
         (schema.tombstones, derived.tombstones),
         (schema.routes, derived.routes),
     ):
-        problems += _compare(connection, table, wanted)
-    return problems
+        yield from _compare(connection, table, wanted)
 
 
 def _compare(connection: Connection, table: Table, wanted: Rows) -> Iterator[Problem]:
@@ -133,12 +138,12 @@ def _read_contents(connection: Connection, digest: str | None) -> tuple[dict[str
     return contents, problems
 
 
-def _check_files(contents: Mapping[str, Content], blobs: BlobStore, *, everything: bool) -> tuple[dict[str, int], int, list[Problem]]:
+def _check_files(catalogue: CatalogueCheck, blobs: SegmentedStore, *, everything: bool) -> tuple[dict[str, int], int, list[Problem]]:
     """Read each stored file once; give the sizes read, how many no version has, and what is wrong."""
     users: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
-    for digest, content in contents.items():
-        for entry in content.files:
-            users[entry.sha256].append((digest, entry.path, entry.size))
+    listed = [(digest, entry) for digest, content in catalogue.contents.items() for entry in content.files]
+    for digest, entry in (*listed, *catalogue.weights):
+        users[entry.sha256].append((digest, entry.path, entry.size))
     stored = set(blobs.iterate()) if everything else set()
     sizes: dict[str, int] = {}
     problems = []

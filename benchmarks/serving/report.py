@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from environments import PEERS
 from models import BUILDERS
+from peer_servers import PEERS
 
 from lastgood.render import Table, draw_groups
 
@@ -170,7 +170,7 @@ python benchmarks/serving/run.py --docs
 ```
 
 Each peer is installed into an environment of its own below `~/.cache/lastgood-bench`, which is kept; the versions are in
-`benchmarks/serving/environments.py`.
+`benchmarks/serving/peer_servers.py`.
 """
 
 

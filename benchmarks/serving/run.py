@@ -25,15 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environments import PEERS, NotInstalledError, install, list_versions
 from formats import BINARY
 from load import Run, run_wrk, write_script
 from models import BUILDERS, Model
+from peer_servers import PEERS, RUNTIME
 from report import OURS_BINARY, Record, draw, make_tables, write_page
 from servers import NotServingError, Server, open_ours, open_peer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the other benchmarks are scripts, too
 import compiled
+from environments import NotInstalledError, list_versions, make_environment
 
 from lastgood.runtime import measure_latency, open_session
 
@@ -60,6 +61,10 @@ def measure_raw(model: Model) -> dict[str, float]:
     return {"batch_1_seconds": one.p50_seconds, "batch_32_row_seconds": many.p50_seconds / 32}
 
 
+def _list_requirements(name: str) -> list[str]:
+    return [*RUNTIME, *PEERS[name].requirements]
+
+
 def compare_peer(model: Model, name: str, plan: Plan) -> list[Record]:
     """
     Run ours and a peer in turns; give a record for each number of connections.
@@ -68,7 +73,7 @@ def compare_peer(model: Model, name: str, plan: Plan) -> list[Record]:
         NotInstalledError: The peer cannot be installed here.
         NotServingError: One of the two does not start, or answers wrongly, or our rollout ended.
     """
-    python = install(name)
+    python = make_environment(name, _list_requirements(name))
     with open_peer(name, python, model) as peer, open_ours(model) as (ours, read_state):
         return compare(model, ours, peer, read_state, plan)
 
@@ -152,7 +157,9 @@ def measure(peers: list[str], models: list[str], plan: Plan) -> dict[str, Any]:
             _add(result, model, name, partial(compare_peer, model, name, plan))
         if model.name in BINARY_MODELS:
             _add(result, model, OURS_BINARY, partial(compare_binary, model, plan))
-    result["versions"] = {name: list_versions(name) for name in peers if any(record["peer"] == name for record in result["records"])}
+    result["versions"] = {
+        name: list_versions(name, _list_requirements(name)) for name in peers if any(record["peer"] == name for record in result["records"])
+    }
     return result
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import psutil
-from environments import PEERS
 from formats import PROTOCOL, Body, Format, write_tensor
 from models import BUILDERS, Model
+from peer_servers import PEERS
 
 from lastgood.ports import free_ports
 from lastgood.runtime import open_session

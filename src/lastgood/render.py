@@ -4,6 +4,7 @@ Tables and charts as text: Markdown for terminals' logs and flows, HTML and SVG 
 matplotlib and jinja2 are imported when a chart or page is made. The same numbers give the same bytes.
 """
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,26 +113,38 @@ def draw_points(title: str, points: Mapping[str, tuple[float, float]], *, x_labe
     return _close_figure(figure)
 
 
-def draw_groups(title: str, groups: Mapping[str, Mapping[str, float]], *, label: str) -> str:
+def draw_groups(
+    title: str,
+    groups: Mapping[str, Mapping[str, float]],
+    *,
+    label: str,
+    logarithmic: bool = True,
+    spreads: Mapping[str, Mapping[str, float]] | None = None,
+) -> str:
     """
     Draw bars side by side, a group for each name and in it a bar for each series, as SVG.
 
     Args:
         title: Above the chart.
-        groups: Values above 0 by series, by group; one that is missing gets no bar.
-        label: Of the value axis, which is logarithmic, with its unit.
+        groups: Values by series, by group; one that is missing gets no bar.
+        label: Of the value axis, with its unit.
+        logarithmic: Whether the value axis is; then values are above 0, and written beside the bars.
+        spreads: How far a whisker reaches to both sides of a value, where there are any.
     """
     series = list(dict.fromkeys(name for own in groups.values() for name in own))
     figure, axes = _open_figure(title, height=0.9 + 0.24 * len(groups) * (len(series) + 1), width=7.2)
     for index, name in enumerate(series):
         places = [number + index / (len(series) + 1) for number, own in enumerate(groups.values()) if name in own]
         values = [own[name] for own in groups.values() if name in own]
-        axes.barh(places, values, height=0.9 / (len(series) + 1), color=_COLOURS[index % len(_COLOURS)], label=name)
-        for place, value in zip(places, values, strict=True):
+        whiskers = None if spreads is None else [spreads[group][name] for group, own in groups.items() if name in own]
+        style = {"height": 0.9 / (len(series) + 1), "color": _COLOURS[index % len(_COLOURS)], "label": name}
+        axes.barh(places, values, xerr=whiskers, error_kw={"elinewidth": 0.8, "ecolor": "0.35"}, **style)
+        for place, value in zip(places, values, strict=True) if logarithmic else ():
             axes.annotate(f"{value:,.0f}", (value, place), xytext=(3, 0), textcoords="offset points", fontsize=7, va="center")
     axes.set_yticks([number + (len(series) - 1) / 2 / (len(series) + 1) for number in range(len(groups))], list(groups))
-    axes.set_xscale("log")
-    axes.margins(x=0.12)
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.margins(x=0.12)
     axes.invert_yaxis()
     axes.set_xlabel(label)
     axes.legend(fontsize=8, frameon=False)
@@ -224,6 +237,21 @@ def draw_matrix(title: str, counts: Sequence[Sequence[int]], *, x_label: str, y_
                         color="white" if shares[row][column] > 0.5 else "black",
                     )
     return _close_figure(figure)
+
+
+def encode_picture(pixels: Any) -> str:
+    """
+    Give an image as a PNG in a data URI.
+
+    Args:
+        pixels: "row column", or "row column channel" of 1, 3 or 4 channels; numbers from 0, black, to 1.
+    """
+    from matplotlib.image import imsave
+
+    out = io.BytesIO()
+    flat = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    imsave(out, flat, format="png", cmap="gray", vmin=0, vmax=1)
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def _markdown_cell(text: str) -> str:

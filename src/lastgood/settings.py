@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -102,6 +102,9 @@ class JenkinsSettings(BaseModel):
     credentials: str | None = Field(default=None, description="id of the credentials in Jenkins that may read the repository")
 
 
+SECRETS: Final = ("token_file", "encryption_key_file")  # settings that name a file with a secret
+
+
 class Settings(BaseSettings):
     """Everything that may differ between two installations; secrets come from files, never from here."""
 
@@ -111,7 +114,13 @@ class Settings(BaseSettings):
     home: Path = Field(description="folder for everything lastgood writes")
     host: str = Field(default="127.0.0.1", description="address the gateway listens on; anything but loopback needs token_file")
     token_file: Path | None = Field(default=None, description="file with the bearer token that callers must send")
-    database: str | None = Field(default=None, description="SQLAlchemy URL of the catalogue; default: SQLite under home")
+    database: str | None = Field(
+        default=None, description="URL of the catalogue, sqlite:///PATH or postgresql://…; default: SQLite under home"
+    )
+    files: str | None = Field(
+        default=None, description="folder or fsspec URL (s3://BUCKET/PREFIX) of the versions' files; default: under home"
+    )
+    encryption_key_file: Path | None = Field(default=None, description="file with the key that stored files are encrypted under")
     port_rest: Port = 8000
     port_grpc: PortOrNone = Field(default=8001, description="0: predictions over REST only")
     port_control: Port = 8002
@@ -148,6 +157,11 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The catalogue's URL: the one set, or SQLite under home."""
         return self.database or f"sqlite:///{self.home / 'registry' / 'catalogue.db'}"
+
+    @property
+    def files_place(self) -> str:
+        """Where the versions' files are: the folder or URL set, or a folder under home."""
+        return self.files or str(self.home / "registry")
 
     @property
     def people(self) -> OnCall:
@@ -237,10 +251,13 @@ def load_settings(start: Path | None = None) -> Settings:
     _check_ports(settings)
     if settings.token_file is None and not is_loopback(settings.host):
         raise ConfigurationError(f"host = {settings.host!r} can be reached from other machines: set token_file too, or use 127.0.0.1.")
+    paths = {"project": project, "home": (_find_base("home", project) / settings.home).resolve()}
     # Not resolved: what a mounted secret's link leads to is replaced when the secret is.
-    token_file = settings.token_file and _find_base("token_file", project) / settings.token_file.expanduser()
-    paths = {"project": project, "home": (_find_base("home", project) / settings.home).resolve(), "token_file": token_file}
-    return settings.model_copy(update={**paths, "front": settings.front.resolved(project)})
+    secrets = {name: _find_base(name, project) / file.expanduser() for name in SECRETS if (file := getattr(settings, name)) is not None}
+    files = settings.files
+    if files is not None and "://" not in files:
+        files = str((_find_base("files", project) / Path(files).expanduser()).resolve())
+    return settings.model_copy(update={**paths, **secrets, "files": files, "front": settings.front.resolved(project)})
 
 
 def _find_base(name: str, project: Path) -> Path:

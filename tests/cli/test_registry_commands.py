@@ -1,22 +1,29 @@
 """The commands that read and fill the registry, as a person calls them."""
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from lastgood.cli import run
 from lastgood.cli.alias import alias
 from lastgood.cli.at import InvalidTimeError, parse_time
+from lastgood.registry.content import FileEntry, Record
 from lastgood.registry.registry import Registry
+from lastgood.registry.store.places import open_objects, open_store
 from lastgood.settings import load_settings
 
 Capture = pytest.CaptureFixture[str]
@@ -46,6 +53,15 @@ def two(home: Path, tmp_path: Path, capsys: Capture) -> Path:
             transaction.append("shared", model="digits", digest=second.digest, actor="gateway", payload={"share": 0.5, "why": "go on"})
     capsys.readouterr()
     return home
+
+
+def add_changed(path: Path) -> None:
+    """Register a file as it is, as model "broken"."""
+    data = path.read_bytes()
+    entry = FileEntry("model.onnx", len(data), hashlib.sha256(data).hexdigest())
+    with Registry.open(load_settings(), writer="cli") as registry:
+        content = replace(registry.content(registry.resolve("digits").digest), files=(entry,), golden=None)
+        registry.register("broken", content, {"model.onnx": path}, Record(author="ada", why="broken"), actor="ada")
 
 
 def answer(capsys: Capture, *arguments: str) -> str:
@@ -140,9 +156,43 @@ def test_diff_shows_only_what_differs(two: Path, capsys: Capture) -> None:
     everything = {(line["part"], line["name"]) for line in read(capsys, "diff", "digits@1", "digits@2", "--all")["lines"]}
     assert everything > names
     assert ("inputs", "x") in everything
-    assert "reason 1" in answer(capsys, "diff", "digits@1", "digits")
+    text = answer(capsys, "diff", "digits@1", "digits")
+    assert "reason 1" in text
+    assert ["Identity  1         0         -1", "Relu      0         1         +1"] == [
+        line for line in text.splitlines() if line.startswith(("Identity", "Relu"))
+    ]
     assert run(["diff", "digits", "digits@2"]) == 0
     assert "do not differ" in capsys.readouterr().err
+
+
+def test_diff_compares_tensors_of_two_models(home: Path, tmp_path: Path, capsys: Capture) -> None:
+    """By value, with what is not finite said; in JSON every number is whole."""
+    weights = np.arange(1, 5, dtype=np.float32)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "w"], ["y"])], "g", [x], [y], [numpy_helper.from_array(weights, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path = tmp_path / "w.onnx"
+    onnx.save(model, path)
+    assert run(["import", str(path), "--model", "digits", "-m", "first"]) == 0
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights * np.array([2, 1, 1, np.nan], np.float32), "w"))
+    onnx.save(model, path)
+    add_changed(path)  # not imported: what answers with NaN is no model to release
+    capsys.readouterr()
+    assert run(["diff", "digits", "broken", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (tensor,) = found["tensors"]
+    assert ("w", "changed", 2, 0.5, 0, 1) == (
+        tensor["name"],
+        tensor["change"],
+        tensor["distance"]["changed"],
+        tensor["distance"]["changed_ratio"],
+        tensor["distance"]["nan_before"],
+        tensor["distance"]["nan_after"],
+    )
+    assert 1.0 == tensor["distance"]["l2"]
+    text = answer(capsys, "diff", "digits", "broken")
+    assert "NaN: 0 and 1; left out of the distances" in text
+    assert [] == found["graphs"]
 
 
 def test_at_answers_what_was_live(two: Path, capsys: Capture) -> None:
@@ -190,6 +240,24 @@ def test_verify_leaves_with_5_and_names_the_file(two: Path, capsys: Capture) -> 
         assert json.loads(capsys.readouterr().out)["ok"] is False
         stored.write_bytes(data)
     assert run(["verify"]) == 0
+
+
+def test_gc_removes_what_no_version_needs(two: Path, tmp_path: Path, capsys: Capture) -> None:
+    """What a registration left that did not come to its end, when it is an hour old."""
+    left = tmp_path / "left"
+    left.write_bytes(b"of no version" * 1000)
+    before = {path for path in (two / "registry").rglob("*") if path.is_file()}
+    open_store(open_objects(str(two / "registry"))).put(left)
+    fresh = {path for path in (two / "registry").rglob("*") if path.is_file()} - before
+    assert "`lastgood gc` removes them" in answer(capsys, "verify")
+    assert f"{len(fresh)} more are needed by none" in answer(capsys, "gc")
+    for path in fresh:
+        os.utime(path, (time.time() - 3700,) * 2)
+    assert (len(fresh), False) == tuple(read(capsys, "gc", "--dry-run")[name] for name in ("objects", "removed"))
+    assert f"{len(fresh)} stored objects" in answer(capsys, "gc")
+    assert not any(path.exists() for path in fresh)
+    assert "that no version needs" in answer(capsys, "log")
+    assert "no version" not in answer(capsys, "verify")
 
 
 def test_export_and_import_keep_the_digest(two: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -1,5 +1,6 @@
 """Updates of a real model: warm starts, what they learn, what they never see, and what they refuse."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -17,11 +18,13 @@ from lastgood.pipelines.child import read_fingerprint, run_step
 from lastgood.pipelines.cooldown import find_cooldown
 from lastgood.pipelines.data import Array
 from lastgood.pipelines.find import find_pipeline
-from lastgood.pipelines.kept_weights import WEIGHTS, WeightsGoneError, find_weights
+from lastgood.pipelines.kept_weights import WEIGHTS, WeightsGoneError
+from lastgood.pipelines.run import create_run
 from lastgood.pipelines.train import MODEL as FILE
 from lastgood.pipelines.train import RESULT, TrainResult, load_data, train
 from lastgood.pipelines.update import ROWS, NothingLiveError, TooFewRowsError, begin_update, read_taken
 from lastgood.pipelines.warm_start import CannotContinueError
+from lastgood.registry.content import Record
 from lastgood.registry.registry import Registry
 from lastgood.runtime import open_session
 from lastgood.settings import Settings
@@ -159,18 +162,39 @@ def test_nothing_live_gone_weights_and_another_structure_are_sentences(tmp_path:
         train(begin(settings, overrides={"hidden": "5"}))
     with pytest.raises(CannotContinueError, match="it was MLPClassifier, and build\\(\\) gives SGDClassifier"):
         train(begin(settings, overrides={"kind": "sgd"}))
+    trained = settings.home / "runs" / str(_record(settings, live.digest).run) / WEIGHTS
     with Registry.open(settings, writer="cli") as registry:
-        record = registry.record(live.digest)
-    kept = find_weights(settings, str(live), live.digest, record)
-    assert kept.is_relative_to(settings.home / "registry" / "weights")
+        assert registry.fetch_weights(live.digest, tmp_path / "weights.npz")
+        assert trained.read_bytes() == (tmp_path / "weights.npz").read_bytes()
+        sha256 = hashlib.sha256(trained.read_bytes()).hexdigest()
+    kept = settings.home / "registry" / "files" / sha256[:2] / sha256[2:]
+    kept.chmod(0o644)
     kept.write_bytes(kept.read_bytes()[:-1] + b"x")
-    with pytest.raises(WeightsGoneError, match="damaged"):
+    with pytest.raises(WeightsGoneError, match=r'damaged.*policy = "full"'):
         begin(settings)
-    shutil.rmtree(kept.parent)
-    assert find_weights(settings, str(live), live.digest, record).is_relative_to(settings.home / "runs")
+
+
+def test_a_version_whose_weights_were_not_kept_goes_on_from_its_run_while_that_is_there(tmp_path: Path) -> None:
+    """As those that were registered before weights were kept."""
+    settings = make_project(tmp_path / "p", kind="mlp", update=MIN)
+    write_log(settings, *new_rows(30))
+    run = create_run(settings, MODEL, overrides={"recipe": "fp32"}, seed=1)
+    train(run)
+    weights = run.folder / WEIGHTS
+    away = weights.rename(tmp_path / "away.npz")
+    live = finish(run, trained=True)
+    away.rename(weights)
+    began = begin(settings)
+    assert weights.read_bytes() == (began.folder / "update/parent.npz").read_bytes()
+    assert _record(settings, live.digest).run == run.id
     shutil.rmtree(settings.home / "runs")
     with pytest.raises(WeightsGoneError, match=r'not kept.*policy = "full"'):
         begin(settings)
+
+
+def _record(settings: Settings, digest: str) -> Record:
+    with Registry.open(settings, writer="cli") as registry:
+        return registry.record(digest)
 
 
 def test_a_model_that_cannot_be_continued_is_named_with_those_that_can(tmp_path: Path) -> None:

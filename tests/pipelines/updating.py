@@ -62,9 +62,10 @@ def make_project(folder: Path, *, kind: str = "sgd", update: str = "") -> Settin
     return load_settings(folder)
 
 
-def finish(run: Run, *, live: bool = True) -> Version:
+def finish(run: Run, *, live: bool = True, trained: bool = False) -> Version:
     """Take a run through every step that is left, and let its version be live."""
-    train(run)
+    if not trained:
+        train(run)
     compress(run)
     gate(run, live=None)
     with Registry.open(run.settings, writer="cli") as registry:

@@ -1,4 +1,7 @@
-"""A real registry in a temporary folder, and small versions to put into it."""
+"""
+A real registry, empty, and small versions to put into it: everything that asks for one runs on a folder and SQLite, and again on S3 and
+PostgreSQL.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -11,13 +14,44 @@ from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
 from lastgood.settings import Settings
 from lastgood.tensors import TensorSpec
+from tests.registry.places import LOCAL, REMOTE, LocalPlaces, Places, RemotePlaces
+from tests.registry.servers import S3, PostgreSQL, run_postgresql, run_s3
 
 X, Y = TensorSpec("x", "FP32", (-1, 4)), TensorSpec("y", "FP32", (-1, 2))
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server for this process's tests: starting one takes less time than it would take to share it."""
+    with run_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A server for this process's tests, which they and their child processes find by its variables."""
+    with run_s3(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.variables().items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(params=[LOCAL, pytest.param(REMOTE, marks=pytest.mark.system)])
+def places(request: pytest.FixtureRequest) -> Iterator[Places]:
+    """Where the registries of a test are."""
+    if request.param == LOCAL:
+        yield LocalPlaces()
+        return
+    remote = RemotePlaces(request.getfixturevalue("postgresql"), request.getfixturevalue("s3"))
+    try:
+        yield remote
+    finally:
+        remote.close()
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(project=tmp_path, home=tmp_path / "home")
+def settings(places: Places, tmp_path: Path) -> Settings:
+    return places.new(tmp_path)
 
 
 @pytest.fixture

@@ -1,16 +1,16 @@
 """
 A process that is killed at the Nth step of a write, once for each N; started by test_crash.
 
-    python crash_program.py FOLDER SCENARIO
+    python crash_program.py SCENARIO
 
-For N = 1, 2, … a child works in FOLDER/N and kills itself (SIGKILL) at the Nth step: before or after a call of
-fsync, replace, rename or mkdir or a commit, or before a statement. The first child that lives to its end had no step N; its number is
-written to stdout. All wrapping is done here; the product knows nothing of it.
+Each line on stdin is a number and a registry's settings, and is answered by a line. For 0 the registry is prepared and nobody is killed.
+For N = 1, 2, … a child works in it and kills itself (SIGKILL) at the Nth step: before or after a call of fsync, replace, rename, unlink or
+mkdir, a commit, or the writing or removing of objects in a bucket, or before a statement that changes something. The answer is `killed`, or
+`done` from the first child that lives to its end: it had no step N. All wrapping is done here; the product knows nothing of it.
 """
 
 import hashlib
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -21,7 +21,11 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.registry import Registry
+from lastgood.registry.store.places import open_objects, open_store
+from lastgood.registry.store.remote_objects import FsspecObjects
 from lastgood.settings import Settings
+
+READING = ("SELECT", "PRAGMA", "SHOW")
 
 
 class Steps:
@@ -36,18 +40,28 @@ class Steps:
         if self.done == self.fatal:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def wrap(self, owner: Any, name: str, *, after: bool = True) -> None:
+    def wrap(self, owner: Any, name: str) -> None:
         """Let a step come before a function of a module or class, and one after it."""
         original: Callable[..., Any] = getattr(owner, name)
 
         def stepped(*args: Any, **kwargs: Any) -> Any:
             self.step()
             result = original(*args, **kwargs)
-            if after:
-                self.step()
+            self.step()
             return result
 
         setattr(owner, name, stepped)
+
+    def wrap_statements(self, name: str) -> None:
+        """Let a step come before each statement; one that reads leaves what the one before left."""
+        original: Callable[..., Any] = getattr(DefaultDialect, name)
+
+        def stepped(dialect: DefaultDialect, cursor: Any, statement: str, *args: Any, **kwargs: Any) -> Any:
+            if not statement.lstrip().upper().startswith(READING):
+                self.step()
+            return original(dialect, cursor, statement, *args, **kwargs)
+
+        setattr(DefaultDialect, name, stepped)
 
 
 def draft(folder: Path, text: str) -> tuple[Content, dict[str, Path]]:
@@ -66,19 +80,19 @@ def register(registry: Registry, folder: Path, text: str) -> str:
     return registry.register("digits", content, files, Record("ada", text), actor="ada").digest
 
 
-def open_registry(folder: Path) -> Registry:
-    return Registry.open(Settings(project=folder, home=folder / "home"), writer="crash")
+def open_registry(settings: Settings) -> Registry:
+    return Registry.open(settings, writer="crash")
 
 
-def run_first(folder: Path) -> None:
+def run_first(settings: Settings) -> None:
     """Make a registry, register a version, copy it out."""
-    with open_registry(folder) as registry:
-        registry.materialize(register(registry, folder, "one"), folder / "served")
+    with open_registry(settings) as registry:
+        registry.materialize(register(registry, settings.project, "one"), settings.project / "served")
 
 
-def run_withdraw(folder: Path) -> None:
+def run_withdraw(settings: Settings) -> None:
     """In a registry with two versions, put the first back and take the second out, in one transaction."""
-    with open_registry(folder) as registry:
+    with open_registry(settings) as registry:
         first, second = (version.digest for version in registry.versions("digits"))
         with registry.transaction() as transaction:
             transaction.move_alias("digits", "live", first, actor="gateway", why="fallback", expected=second)
@@ -86,52 +100,71 @@ def run_withdraw(folder: Path) -> None:
             transaction.write_route("digits", {"live": first}, expected=1, idempotency="withdrawal")
 
 
-def prepare_withdraw(folder: Path) -> None:
-    with open_registry(folder) as registry:
-        register(registry, folder, "one")
-        second = register(registry, folder, "two")
+def prepare_withdraw(settings: Settings) -> None:
+    with open_registry(settings) as registry:
+        register(registry, settings.project, "one")
+        second = register(registry, settings.project, "two")
         with registry.transaction() as transaction:
             transaction.move_alias("digits", "live", second, actor="gateway", why="soaked")
             transaction.write_route("digits", {"live": second}, expected=0)
 
 
-SCENARIOS = {"first": (None, run_first), "withdraw": (prepare_withdraw, run_withdraw)}
+def run_collect(settings: Settings) -> None:
+    """Remove what a registration left."""
+    with open_registry(settings) as registry:
+        registry.collect(actor="crash", recent_seconds=0)
 
 
-def die_at(fatal: int, folder: Path, run: Callable[[Path], None]) -> None:
+def prepare_collect(settings: Settings) -> None:
+    with open_registry(settings) as registry:
+        register(registry, settings.project, "one")
+    for text in ("two", "three"):
+        for path in draft(settings.project, text)[1].values():
+            open_store(open_objects(settings.files_place)).put(path)
+
+
+SCENARIOS = {"first": (run_first, run_first), "withdraw": (prepare_withdraw, run_withdraw), "collect": (prepare_collect, run_collect)}
+
+
+def die_at(fatal: int, settings: Settings, run: Callable[[Settings], None]) -> None:
     """Run a scenario and be killed at a step."""
     steps = Steps(fatal)
-    for name in ("fsync", "replace", "mkdir", "rename"):
+    for name in ("fsync", "replace", "mkdir", "rename", "unlink"):
         steps.wrap(os, name)
+    for name in ("write", "remove"):
+        steps.wrap(FsspecObjects, name)
     steps.wrap(DefaultDialect, "do_commit")
     for name in ("do_execute", "do_executemany"):
-        steps.wrap(DefaultDialect, name, after=False)
-    run(folder)
+        steps.wrap_statements(name)
+    run(settings)
+
+
+def kill(fatal: int, settings: Settings, run: Callable[[Settings], None]) -> str:
+    """Let a child die, or live to its end."""
+    child = os.fork()
+    if child == 0:
+        die_at(fatal, settings, run)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status == 0:
+        return "done"
+    if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+        sys.exit(f"the child of step {fatal} ended with status {status}")
+    return "killed"
 
 
 def main() -> None:
-    """Kill one child per step until one survives."""
-    root, (prepare, run), fatal = Path(sys.argv[1]), SCENARIOS[sys.argv[2]], 0
-    rehearsal, origin = root / "rehearsal", root / "origin"
-    for folder in (rehearsal, origin):
-        folder.mkdir()
-        if prepare is not None:
-            prepare(folder)
-    run(rehearsal)  # so that the children find every statement compiled
-    while True:
-        fatal += 1
-        folder = root / str(fatal)
-        shutil.copytree(origin, folder)
-        child = os.fork()
-        if child == 0:
-            die_at(fatal, folder, run)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if status == 0:
-            break
-        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
-            sys.exit(f"the child of step {fatal} ended with status {status}")
-    sys.stdout.write(f"{fatal}\n")
+    """Kill one child for each line."""
+    prepare, run = SCENARIOS[sys.argv[1]]
+    for line in sys.stdin:
+        number, given = line.split(maxsplit=1)
+        settings, answer = Settings.model_validate_json(given), "prepared"
+        if number == "0":
+            prepare(settings)  # here, so that the children find every statement compiled
+        else:
+            answer = kill(int(number), settings, run)
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

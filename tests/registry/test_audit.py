@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from lastgood.errors import IntegrityError
 from lastgood.registry.audit import read_checked, write_checked
 from lastgood.registry.chain import Checked
 from lastgood.registry.registry import Registry
+from lastgood.settings import Settings
+from tests.registry.places import change
 
 
 def walk(registry: Registry, checked: Checked, limit: int) -> tuple[Checked, list[str]]:
@@ -34,14 +35,6 @@ def written(registry: Registry, add: Callable[..., Any]) -> Registry:
     return registry
 
 
-def change(registry: Registry, statement: str, position: int) -> None:
-    """As somebody does who may write to the database: what keeps the log from being changed is dropped first."""
-    with registry._database.writing() as connection:
-        for trigger in connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).all():
-            connection.execute(text(f"DROP TRIGGER {trigger}"))
-        connection.execute(text(statement), {"position": position})
-
-
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 def test_pieces_of_any_size_find_a_whole_log_whole(written: Registry, limit: int) -> None:
     """And what is appended later is checked from there on."""
@@ -55,22 +48,19 @@ def test_pieces_of_any_size_find_a_whole_log_whole(written: Registry, limit: int
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
 @pytest.mark.parametrize("position", [1, 4, 7])
-def test_a_changed_event_is_named_from_the_beginning_on(written: Registry, limit: int, position: int) -> None:
+def test_a_changed_event_is_named_from_the_beginning_on(written: Registry, settings: Settings, limit: int, position: int) -> None:
     """Whichever piece it falls into."""
-    change(written, "UPDATE events SET actor = 'eve' WHERE position = :position", position)
+    assert change(settings, "UPDATE events SET actor = 'eve' WHERE position = ?", position)
     assert [f"event {position}"] == walk(written, Checked(), limit)[1]
 
 
-def test_what_was_checked_is_held_by_its_last_hash(written: Registry) -> None:
+def test_what_was_checked_is_held_by_its_last_hash(written: Registry, settings: Settings) -> None:
     """A log that was written anew, or cut off, does not end in the event that was checked."""
     checked, _ = walk(written, Checked(), 100)
-    change(
-        written,
-        "UPDATE events SET hash = CASE substr(hash, 1, 1) WHEN 'f' THEN 'e' ELSE 'f' END || substr(hash, 2) WHERE position = :position",
-        checked.position,
-    )
+    other = "UPDATE events SET hash = CASE substr(hash, 1, 1) WHEN 'f' THEN 'e' ELSE 'f' END || substr(hash, 2) WHERE position = ?"
+    assert change(settings, other, checked.position)
     assert f"event {checked.position}" in walk(written, checked, 100)[1]
-    change(written, "DELETE FROM events WHERE position = :position", checked.position)
+    assert change(settings, "DELETE FROM events WHERE position = ?", checked.position)
     assert f"event {checked.position}" in walk(written, checked, 100)[1]
     assert walk(written, Checked(), 100)[1]
 

@@ -18,6 +18,7 @@ from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
 from lastgood.runtime import UnsupportedModelError
 from lastgood.settings import Settings
+from tests.registry.places import name_of
 
 Add = Callable[..., Version]
 
@@ -174,9 +175,7 @@ def test_export_writes_only_where_nothing_is(registry: Registry, add: Add, tmp_p
 def test_an_export_of_a_damaged_version_leaves_nothing(registry: Registry, add: Add, tmp_path: Path) -> None:
     """No folder appears that looks like an export."""
     version = add("a")
-    stored = Path(registry._blobs.locate(registry.content(version.digest).files[0].sha256))
-    stored.chmod(0o644)
-    stored.write_bytes(b"x")
+    registry._files.store._objects.write(name_of(registry.content(version.digest).files[0].sha256), b"x")
     with pytest.raises(IntegrityError, match=r"labels\.txt"):
         export_version(registry, version.digest, tmp_path / "deep" / "out")
     assert [] == list((tmp_path / "deep").iterdir())

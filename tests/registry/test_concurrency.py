@@ -19,13 +19,13 @@ def test_eight_writers_lose_nothing(settings: Settings) -> None:
     """
     Eight processes open a registry that does not exist yet and write into it at once.
 
-    Numbers are given once each, the version that all register exists once, every compare-and-swap counts, and the
-    chain of each writer holds.
+    Numbers are given once each, the version that all register exists once, every compare-and-swap counts, no alias is moved from where it
+    did not point, and the chain of each writer holds.
     """
     names = [f"writer-{number}" for number in range(WRITERS)]
     processes = [
         subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(settings.home), name, str(ROUNDS)],
+            [sys.executable, str(PROGRAM), settings.model_dump_json(), name, str(ROUNDS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -37,7 +37,6 @@ def test_eight_writers_lose_nothing(settings: Settings) -> None:
         for process in processes:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-        settings.home.parent.mkdir(exist_ok=True)
         for process in processes:
             assert process.stdin is not None
             process.stdin.write("go\n")
@@ -56,7 +55,11 @@ def test_eight_writers_lose_nothing(settings: Settings) -> None:
         route = registry.route("digits")
         assert route is not None
         assert (WRITERS * ROUNDS, {"count": WRITERS * ROUNDS}) == (route.generation, route.body)
+        moves = [event for event in registry.events() if event.kind == "alias-moved"]
+        assert dict.fromkeys(names, ROUNDS) == Counter(event.writer for event in moves)
+        assert [None, *(event.digest for event in moves[:-1])] == [event.payload["from"] for event in moves]
+        assert [str(event.payload["from"]) for event in moves] == [event.payload["why"] for event in moves]
         report = registry.verify()
         assert () == report.problems
         assert report.unreferenced_files == 0
-        assert len(versions) + WRITERS * ROUNDS == report.events
+        assert len(versions) + 2 * WRITERS * ROUNDS == report.events

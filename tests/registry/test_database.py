@@ -1,17 +1,20 @@
-"""Opening the catalogue: what cannot be opened is a sentence."""
+"""Opening the catalogue: what cannot be opened is a sentence. Here of SQLite's file itself; `test_postgresql` has the same of a server."""
 
 import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_mock_engine
-from sqlalchemy.engine.mock import MockConnection
 
-from lastgood.registry import schema
 from lastgood.registry.database import Database
 from lastgood.registry.errors import CatalogueDamagedError, CatalogueUnavailableError, CatalogueUnsupportedError
 from lastgood.registry.registry import Registry
 from lastgood.settings import Settings
+from tests.registry.places import LocalPlaces, Places
+
+
+@pytest.fixture
+def places() -> Places:
+    return LocalPlaces()
 
 
 def connect(settings: Settings) -> sqlite3.Connection:
@@ -54,7 +57,7 @@ def test_a_newer_format_is_refused(registry: Registry, settings: Settings) -> No
         Registry.open(settings, writer="test")
 
 
-@pytest.mark.parametrize("url", ["nonsense", "nosuch://host/name", "postgresql+nosuch://user:secret@host/name"])
+@pytest.mark.parametrize("url", ["nonsense", "mysql://user:secret@host/name?password=secret", "postgresql+nosuch://user:secret@host/name"])
 def test_a_url_that_cannot_be_used_is_refused_without_its_password(settings: Settings, url: str) -> None:
     """The message says what is expected and keeps a secret."""
     with pytest.raises(CatalogueUnsupportedError) as raised:
@@ -64,7 +67,7 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_password(settings: Set
 
 def test_a_database_that_is_locked_for_too_long_is_unavailable(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting ends with a sentence, and the error is one that trying later may cure."""
-    monkeypatch.setattr("lastgood.registry.database.BUSY_SECONDS", 0)
+    monkeypatch.setattr("lastgood.registry.engines.BUSY_SECONDS", 0)
     with Registry.open(settings, writer="test") as registry:
         holder = connect(settings)
         holder.execute("BEGIN IMMEDIATE")
@@ -78,11 +81,23 @@ def test_a_database_that_is_locked_for_too_long_is_unavailable(settings: Setting
 
 def test_readers_do_not_wait_for_a_writer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a transaction is open, others read the state before it."""
-    monkeypatch.setattr("lastgood.registry.database.BUSY_SECONDS", 0)
+    monkeypatch.setattr("lastgood.registry.engines.BUSY_SECONDS", 0)
     with Registry.open(settings, writer="test") as registry, registry.transaction() as transaction:
         transaction.append("noted", model=None, digest=None, actor="ada", payload={})
         with Registry.open(settings, writer="other") as other:
             assert [] == other.events()
+
+
+def test_a_database_with_tables_of_somebody_else_is_left_alone(settings: Settings) -> None:
+    """One of them has the name of one of ours."""
+    path = settings.home / "registry" / "catalogue.db"
+    path.parent.mkdir(parents=True)
+    theirs = sqlite3.connect(path)
+    theirs.execute("CREATE TABLE events (what TEXT)")
+    theirs.close()
+    with pytest.raises(CatalogueUnsupportedError, match="table 'events' that is not lastgood's"):
+        Registry.open(settings, writer="test")
+    assert [("events",)] == connect(settings).execute("SELECT name FROM sqlite_master").fetchall()
 
 
 def test_a_relative_sqlite_url_gets_its_folder(tmp_path: Path) -> None:
@@ -90,19 +105,3 @@ def test_a_relative_sqlite_url_gets_its_folder(tmp_path: Path) -> None:
     path = tmp_path / "else" / "where.db"
     Database(f"sqlite:///{path}", lock=tmp_path / "lock").close()
     assert path.is_file()
-
-
-def test_postgresql_gets_the_same_tables_and_guards() -> None:
-    """What PostgreSQL would be sent: every table, and a trigger for each rule. No server is asked here."""
-    sent: list[str] = []
-    engine: MockConnection = create_mock_engine(
-        "postgresql+asyncpg://", lambda statement, *_, **__: sent.append(str(statement.compile(dialect=engine.dialect)))
-    )
-    schema.metadata.create_all(engine, checkfirst=False)
-    script = "\n".join(sent)
-    for table in schema.metadata.tables:
-        assert f"CREATE TABLE {table} " in script
-    for rule in ("events_no_update", "events_no_delete", "versions_no_update", "versions_no_delete", "contents_no_update"):
-        assert f"CREATE FUNCTION {rule}()" in script
-        assert f"CREATE TRIGGER {rule} " in script
-    assert "RAISE(ABORT" not in script

@@ -72,7 +72,7 @@ def test_kinds_have_a_form(kind: str) -> None:
         check_kind(kind)
 
 
-@pytest.mark.parametrize("text", ["", "  ", "x" * 513, "\udcff"], ids=["empty", "blank", "long", "surrogate"])
+@pytest.mark.parametrize("text", ["", "  ", "x" * 513, "\udcff", "a\0b"], ids=["empty", "blank", "long", "surrogate", "nul"])
 def test_short_texts_have_a_form(text: str) -> None:
     """An actor or a reason says something, and fits."""
     with pytest.raises(InvalidEventError, match="actor"):

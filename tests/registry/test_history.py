@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.errors import InvalidEventError, ModelNotFoundError
 from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Held
-from lastgood.settings import Settings
+from tests.registry.places import Places
 
 START = datetime(2026, 3, 1, 14, 3, tzinfo=UTC)
 # Seconds since the move before (a clock may stand still, or be set back), the alias, the version moved to.
@@ -44,14 +44,14 @@ def seen(held: Held | None) -> tuple[int, datetime] | None:
     return None if held is None else (held.version.number, held.since)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])  # each example has a registry of its own
 @given(MOVES)
-def test_at_gives_what_a_list_of_moves_gives(moves: list[tuple[int, str, int | None]]) -> None:
+def test_at_gives_what_a_list_of_moves_gives(places: Places, moves: list[tuple[int, str, int | None]]) -> None:
     """At every second, the last move until then says who held an alias; times never run backwards."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with Registry.open(Settings(project=folder, home=folder / "home"), writer="test", clock=clock) as registry:
+        with Registry.open(places.new(folder), writer="test", clock=clock) as registry:
             digests = add_versions(registry, folder, 3)
             done: list[tuple[datetime, str, int | None]] = []
             held: dict[str, int | None] = {"live": None, "stable": None}
@@ -78,10 +78,10 @@ def test_at_gives_what_a_list_of_moves_gives(moves: list[tuple[int, str, int | N
             assert registry.verify().ok
 
 
-def test_at_says_what_put_it_there_and_what_took_it_out(tmp_path: Path) -> None:
+def test_at_says_what_put_it_there_and_what_took_it_out(places: Places, tmp_path: Path) -> None:
     """The answer carries the event that moved the alias, and a tombstone that came later."""
     clock = Clock()
-    with Registry.open(Settings(project=tmp_path, home=tmp_path / "home"), writer="test", clock=clock) as registry:
+    with Registry.open(places.new(tmp_path), writer="test", clock=clock) as registry:
         good, bad = add_versions(registry, tmp_path, 2)
         for digest in (good, bad):
             clock.now += timedelta(minutes=1)
@@ -99,9 +99,9 @@ def test_at_says_what_put_it_there_and_what_took_it_out(tmp_path: Path) -> None:
         assert (good, None) == (later.live.version.digest, later.live.tombstoned)
 
 
-def test_at_needs_a_model_and_a_zone(tmp_path: Path) -> None:
+def test_at_needs_a_model_and_a_zone(places: Places, tmp_path: Path) -> None:
     """An unknown model and a time without a zone are refused."""
-    with Registry.open(Settings(project=tmp_path, home=tmp_path / "home"), writer="test") as registry:
+    with Registry.open(places.new(tmp_path), writer="test") as registry:
         with pytest.raises(ModelNotFoundError, match="digits"):
             registry.at("digits", START)
         with pytest.raises(InvalidEventError, match="zone"):

@@ -10,6 +10,7 @@ from lastgood.registry.content import Content
 from lastgood.registry.errors import FileDamagedError, FileMissingError, FolderNotEmptyError
 from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
+from tests.registry.places import flip, name_of
 
 Add = Callable[..., Version]
 Draft = Callable[[str], tuple[Content, dict[str, Path]]]
@@ -101,14 +102,13 @@ def test_nothing_appears_when_a_stored_file_is_bad(registry: Registry, add: Add,
     """The error names the version's file and the stored one, and no folder is made."""
     version = add("a")
     entry = next(entry for entry in registry.content(version.digest).files if entry.path == "model.onnx")
-    stored = Path(registry._blobs.locate(entry.sha256))
-    stored.chmod(0o644)
+    stored = registry._files.store.locate(entry.sha256)
     if gone:
-        stored.unlink()
+        registry._files.store._objects.remove(name_of(entry.sha256))
     else:
-        stored.write_bytes(b"x" + stored.read_bytes()[1:])
+        flip(registry, entry.sha256, bit=0)
     with pytest.raises(FileMissingError if gone else FileDamagedError) as raised:
         registry.materialize(version.digest, folder)
     assert "model.onnx" in str(raised.value)
-    assert str(stored) in str(raised.value)
+    assert stored in str(raised.value)
     assert [] == list(folder.parent.iterdir())

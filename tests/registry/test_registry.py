@@ -388,7 +388,7 @@ def test_an_event_is_found_by_position_or_hash(registry: Registry, add: Add) -> 
 def test_writers_have_chains_of_their_own_anchored_together(registry: Registry, add: Add) -> None:
     """Each event carries its writer's previous hash and the newest hash of any writer."""
     add("a")
-    other = Registry(registry._database, registry._blobs, writer="other")
+    other = Registry(registry._database, registry._files, writer="other")
     for appender in (other, registry, other):
         with appender.transaction() as transaction:
             transaction.append("noted", model=None, digest=None, actor="ada", payload={})
@@ -414,4 +414,4 @@ def test_notes_are_about_the_digest(registry: Registry, add: Add) -> None:
 def test_a_writer_has_a_name(registry: Registry, writer: str) -> None:
     """A chain nobody can name is refused before anything is opened."""
     with pytest.raises(UsageError, match="writer"):
-        Registry(registry._database, registry._blobs, writer=writer)
+        Registry(registry._database, registry._files, writer=writer)

@@ -1,14 +1,17 @@
 """Verify finds every byte, event and row that is not as it was recorded."""
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
+from lastgood.registry.engines import parse_url
 from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
 from lastgood.settings import Settings
+from tests.registry.places import change, flip, name_of
 
 Add = Callable[..., Version]
 
@@ -28,17 +31,6 @@ def full(registry: Registry, add: Add) -> Registry:
     return registry
 
 
-def tamper(settings: Settings, statement: str) -> None:
-    """Change the database as somebody would who knows how: around the triggers."""
-    connection = sqlite3.connect(settings.home / "registry" / "catalogue.db")
-    triggers = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
-    for trigger in triggers:
-        connection.execute(f"DROP TRIGGER {trigger}")
-    assert connection.execute(statement).rowcount
-    connection.commit()
-    connection.close()
-
-
 def test_what_was_recorded_is_sound(full: Registry) -> None:
     """Nothing is found where nothing was changed, and the counts are what is there."""
     report = full.verify()
@@ -51,34 +43,30 @@ def test_what_was_recorded_is_sound(full: Registry) -> None:
 def test_a_flipped_bit_in_any_stored_file_is_found(full: Registry) -> None:
     """Each stored file in turn: the problem names the file as the version calls it and as it is stored."""
     names = {entry.sha256: entry.path for version in full.versions("digits") for entry in full.content(version.digest).files}
-    stored = list(full._blobs.iterate())
+    stored = list(full._files.store.iterate())
     assert sorted(names) == stored
     for sha256 in stored:
-        path = Path(full._blobs.locate(sha256))
-        path.chmod(0o644)
-        data = path.read_bytes()
-        path.write_bytes(data[:-1] + bytes([data[-1] ^ 0x80]))
+        flip(full, sha256)
         problems = full.verify().problems
         assert problems
-        assert all(names[sha256] in problem.name and str(path) in problem.text for problem in problems)
-        path.write_bytes(data)
+        assert all(names[sha256] in problem.name and full._files.store.locate(sha256) in problem.text for problem in problems)
+        flip(full, sha256)
     assert full.verify().ok
 
 
 def test_a_file_of_no_version_is_counted_and_checked(full: Registry, tmp_path: Path) -> None:
     """What a crash left is no problem; a damaged one is."""
     (tmp_path / "left").write_bytes(b"left")
-    path = Path(full._blobs.locate(full._blobs.put(tmp_path / "left")))
+    sha256 = full._files.store.put(tmp_path / "left")
     assert (full.verify().ok, full.verify().unreferenced_files) == (True, 1)
-    path.chmod(0o644)
-    path.write_bytes(b"LEFT")
-    assert [str(path)] == [problem.name for problem in full.verify().problems]
+    full._files.store._objects.write(name_of(sha256), b"LEFT")
+    assert [full._files.store.locate(sha256)] == [problem.name for problem in full.verify().problems]
 
 
 def test_a_missing_file_is_found(full: Registry) -> None:
     """Only the version that needs it has the problem."""
     entry = next(entry for entry in full.content(full.resolve("digits@1").digest).files if entry.path == "model.onnx")
-    Path(full._blobs.locate(entry.sha256)).unlink()
+    full._files.store._objects.remove([name_of(entry.sha256)])
     assert ["model.onnx"] == [problem.name.split()[0] for problem in full.verify("digits@1").problems]
     assert full.verify("digits@2").ok
 
@@ -109,7 +97,7 @@ def test_a_missing_file_is_found(full: Registry) -> None:
 )
 def test_any_tampered_row_is_found(full: Registry, settings: Settings, statement: str, name: str) -> None:
     """Around the triggers, any table: the problem names the row."""
-    tamper(settings, statement)
+    assert change(settings, statement)
     problems = full.verify().problems
     assert any(problem.name.startswith(name) for problem in problems), problems
 
@@ -126,8 +114,7 @@ def test_any_tampered_row_is_found(full: Registry, settings: Settings, statement
 )
 def test_the_database_itself_refuses_to_rewrite_history(full: Registry, settings: Settings, statement: str) -> None:
     """Also for somebody who opens the file with another program."""
-    connection = sqlite3.connect(settings.home / "registry" / "catalogue.db")
-    with pytest.raises(sqlite3.IntegrityError, match=r"only grows|never"):
-        connection.execute(statement)
-    connection.close()
+    engine = create_engine(parse_url(settings.database_url), poolclass=NullPool)
+    with engine.connect() as connection, pytest.raises(DBAPIError, match=r"only grows|never"):
+        connection.execute(text(statement))
     assert full.verify().ok

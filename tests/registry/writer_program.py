@@ -1,10 +1,10 @@
 """
 One of several processes that write into the same registry at once; started by test_concurrency.
 
-    python writer_program.py HOME NAME COUNT
+    python writer_program.py SETTINGS NAME COUNT
 
 Waits for a line on stdin, so that all begin together. Registers COUNT versions of its own and one that everybody
-registers, and adds 1 to a shared route COUNT times by compare-and-swap.
+registers; COUNT times adds 1 to a shared route, and takes the alias `champion` from whoever has it, by compare-and-swap.
 """
 
 import hashlib
@@ -12,17 +12,18 @@ import sys
 from pathlib import Path
 
 from lastgood.registry.content import Content, FileEntry, Record
-from lastgood.registry.errors import RouteChangedError
+from lastgood.registry.errors import AliasMovedError, RouteChangedError
 from lastgood.registry.registry import Registry
+from lastgood.registry.rows import Version
 from lastgood.settings import Settings
 
 
-def register(registry: Registry, folder: Path, text: str, actor: str) -> int:
+def register(registry: Registry, folder: Path, text: str, actor: str) -> Version:
     """Register a version whose only file holds the text."""
     path = folder / f"{actor}.onnx"
     path.write_text(text, "utf-8")
     entry = FileEntry("model.onnx", len(text), hashlib.sha256(text.encode()).hexdigest())
-    return registry.register("digits", Content((entry,), (), (), None), {"model.onnx": path}, Record(actor, "race"), actor=actor).number
+    return registry.register("digits", Content((entry,), (), (), None), {"model.onnx": path}, Record(actor, "race"), actor=actor)
 
 
 def count_up(registry: Registry) -> None:
@@ -38,17 +39,30 @@ def count_up(registry: Registry) -> None:
         return
 
 
+def take_alias(registry: Registry, name: str, digest: str) -> None:
+    """Move the alias from where it points to a version, however often somebody else moves it first; says in its reason from where."""
+    while True:
+        champion = registry.aliases("digits").get("champion")
+        held = None if champion is None else champion.digest
+        try:
+            registry.move_alias("digits", "champion", digest, expected=held, actor=name, why=str(held))
+        except AliasMovedError:
+            continue
+        return
+
+
 def main() -> None:
     """Do it."""
-    home, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    settings, name, count = Settings.model_validate_json(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    with Registry.open(Settings(project=home.parent, home=home), writer=name) as registry:
+    with Registry.open(settings, writer=name) as registry:
         for number in range(count):
-            register(registry, home.parent, f"{name} {number}", name)
-            register(registry, home.parent, "the same for all", name)
+            own = register(registry, settings.project, f"{name} {number}", name)
+            register(registry, settings.project, "the same for all", name)
             count_up(registry)
+            take_alias(registry, name, own.digest)
 
 
 main()

@@ -82,6 +82,18 @@ def _died(event: "Event", payload: Mapping[str, Any]) -> str:
     return f"a replica of {event.model}@{payload['version']} died{_why(payload)}"
 
 
+def _collected(_: "Event", payload: Mapping[str, Any]) -> str:
+    return f"removed {payload['objects']} stored objects ({payload['bytes']:,} bytes) that no version needs"
+
+
+def _backed_up(_: "Event", payload: Mapping[str, Any]) -> str:
+    return f"backed the registry up, as it was after event {payload['position']}"
+
+
+def _restored(_: "Event", payload: Mapping[str, Any]) -> str:
+    return f"restored a backup of {payload['time']}, as the registry was after event {payload['position']}"
+
+
 def _paged(_: "Event", payload: Mapping[str, Any]) -> str:
     return f"a person is needed{_why(payload)}"
 
@@ -97,6 +109,9 @@ _TELLERS: dict[str, Callable[["Event", Mapping[str, Any]], str]] = {
     "tombstoned": _tombstoned,
     "lifted": _lifted,
     "route": _route,
+    "collected": _collected,
+    "backed-up": _backed_up,
+    "restored": _restored,
     "rollout-submitted": _submitted,
     "comparison-begun": _compared,
     **dict.fromkeys(

@@ -40,8 +40,9 @@ def examine_machine(settings: Settings) -> Iterator[Finding]:
         yield _examine_engine(settings)
     else:
         yield from _examine_providers(settings)
-    if settings.token_file is not None:
-        yield _examine_secret("token", settings.token_file)
+    for name, file in (("token", settings.token_file), ("encryption key", settings.encryption_key_file)):
+        if file is not None:
+            yield _examine_secret(name, file)
 
 
 def _examine_python() -> Finding:
@@ -145,7 +146,7 @@ def _examine_secret(name: str, file: Path) -> Finding:
     except (OSError, UnicodeDecodeError) as exc:
         return Finding(name, "problem", f"{file} cannot be read: {exc}.")
     if not text:
-        return Finding(name, "problem", f"{file} is empty: no caller could be told from another.")
+        return Finding(name, "problem", f"{file} is empty.")
     if mode & (stat.S_IRGRP | stat.S_IROTH):
         return Finding(name, "warning", f"Others on this machine can read {file}: chmod 600 it.")
     return Finding(name, "ok", f"{file} is readable by its owner only.")

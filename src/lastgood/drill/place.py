@@ -13,7 +13,7 @@ from lastgood.ports import free_ports
 from lastgood.registry.registry import Registry
 from lastgood.registry.rows import Version
 from lastgood.replicas import ServingSettings
-from lastgood.settings import PROJECT_FILE, FrontSettings, Settings, load_settings
+from lastgood.settings import PROJECT_FILE, SECRETS, FrontSettings, Settings, load_settings
 from lastgood.stack.processes import Service
 from lastgood.stack.services import answers, environment
 
@@ -46,7 +46,8 @@ def settings_in(folder: Path) -> Settings:
         "project": folder,
         "home": folder / ".lastgood",
         "database": None,
-        "token_file": None,
+        "files": None,
+        **dict.fromkeys(SECRETS),
         "host": "127.0.0.1",
         "front": FrontSettings(),
         "serving": ServingSettings(),  # what a drill shows was measured with one replica

@@ -10,7 +10,7 @@ import httpx
 
 from lastgood.errors import ConfigurationError
 from lastgood.monitoring.signals.configuration import Signals, write_alertmanager, write_prometheus
-from lastgood.settings import Settings
+from lastgood.settings import SECRETS, Settings
 from lastgood.stack.processes import Service
 
 PREFECT_ENVIRONMENT = {
@@ -67,6 +67,9 @@ def environment(settings: Settings) -> dict[str, str]:
     variables = {
         "LASTGOOD_PROJECT": str(settings.project),  # a child runs elsewhere, and what has no variable here is in the project's file
         "LASTGOOD_HOME": str(settings.home),
+        # Also where they are not set: a drill's gateway must not find the ones of whoever started the drill.
+        "LASTGOOD_DATABASE": settings.database_url,
+        "LASTGOOD_FILES": settings.files_place,
         "LASTGOOD_HOST": settings.host,
         "LASTGOOD_BACKEND": settings.backend,
         "LASTGOOD_FRONT": settings.front.model_dump_json(),
@@ -75,11 +78,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "LASTGOOD_SERVING": settings.serving.model_dump_json(exclude_unset=True),
         **{f"LASTGOOD_{name.upper()}": str(getattr(settings, name)) for name in type(settings).model_fields if name.startswith("port_")},
     }
-    if settings.database is not None:
-        variables["LASTGOOD_DATABASE"] = settings.database
-    if settings.token_file is not None:
-        variables["LASTGOOD_TOKEN_FILE"] = str(settings.token_file)
-    return variables
+    return variables | {f"LASTGOOD_{name.upper()}": str(file) for name in SECRETS if (file := getattr(settings, name)) is not None}
 
 
 def prefect_environment(settings: Settings) -> dict[str, str]:

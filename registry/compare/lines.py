@@ -1,4 +1,4 @@
-"""What two versions have in common and what not: content, record and metrics, line by line."""
+"""What is said of two versions: content, record and metrics, line by line."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ class Line:
         return json.dumps(self.before, sort_keys=True) != json.dumps(self.after, sort_keys=True)
 
 
-def compare_versions(registry: Registry, before: Version, after: Version) -> list[Line]:
+def compare_lines(registry: Registry, before: Version, after: Version) -> list[Line]:
     """Give every line of the comparison, equal ones too, content first."""
     lines = [Line("content", "digest", before.digest, after.digest)]
     lines += _compare_contents(registry.content(before.digest), registry.content(after.digest))

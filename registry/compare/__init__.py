@@ -1,0 +1,1 @@
+"""What two versions have in common and what not, from what is stored; neither is run."""

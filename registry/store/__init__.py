@@ -1,0 +1,1 @@
+"""Where the bytes are: files cut into segments, each kept once."""

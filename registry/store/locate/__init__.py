@@ -1,0 +1,1 @@
+"""Where the tensors of a file lie, by its format."""
