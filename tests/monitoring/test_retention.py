@@ -11,7 +11,6 @@ from lastgood.monitoring.predictions import retention
 from lastgood.monitoring.predictions.columns import file_name
 from lastgood.monitoring.predictions.retention import Retention
 
-NOW = datetime.now(UTC)
 FILES = st.tuples(st.integers(0, 1), st.integers(0, 400), st.integers(0, 30), st.booleans())
 
 
@@ -24,11 +23,12 @@ def test_the_oldest_go_whatever_is_kept_in_mind(
     folders = (root, root / "labels")
     folders[1].mkdir()
     left: dict[Path, int] = {}
-    oldest = file_name(NOW - timedelta(minutes=300, seconds=30), 0)
+    now = datetime.now(UTC)
+    oldest = file_name(now - timedelta(minutes=300, seconds=30), 0)
 
     def write(index: int, file: tuple[int, int, int, bool]) -> tuple[Path, int]:
         folder, minutes, size, _ = file
-        path = folders[folder] / file_name(NOW - timedelta(minutes=minutes), index)
+        path = folders[folder] / file_name(now - timedelta(minutes=minutes), index)
         path.write_bytes(bytes(size))
         left[path] = size
         return path, size

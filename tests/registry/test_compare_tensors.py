@@ -18,7 +18,7 @@ from lastgood.registry.compare.tensors import TensorChange
 from lastgood.registry.compare.versions import Comparison, compare_versions
 from lastgood.registry.errors import FileDamagedError, FileMissingError
 from lastgood.registry.registry import Registry
-from lastgood.registry.store.segments import SEGMENT_BYTES_MAX, Segments
+from lastgood.registry.store.segments import SEGMENT_BYTES_MAX, Segments, path_of
 from tests.registry.versions_of_files import DTYPES, Arrays, add_version, make_onnx, make_safetensors, save_external
 
 h5py: Any = pytest.importorskip("h5py")
@@ -183,13 +183,12 @@ def test_damage_is_said_with_version_file_and_tensor(registry: Registry, tmp_pat
     after = add_version(registry, tmp_path, {"m.safetensors": make_safetensors({**arrays, "second": arrays["second"] + 1})})
     stored = registry.open_files(before.digest)["m.safetensors"]
     (segment,) = (part for own in stored._tensors.values() if own.name == "second" for part in own.parts)
-    name = segment.sha256.hex()
-    path = tmp_path / "home/registry/segments" / name[:2] / name[2:]
-    data = bytearray(path.read_bytes())
+    objects, name = registry._files.objects, path_of(segment.sha256.hex())
+    data = bytearray(objects.read(name))
     data[len(data) // 2] ^= 4
-    path.unlink()
+    objects.remove([name])
     if damage == "flip":
-        path.write_bytes(data)
+        objects.write(name, bytes(data))
     with pytest.raises(
         FileDamagedError if damage == "flip" else FileMissingError, match=f"m.safetensors of {before.digest}: tensor second"
     ):

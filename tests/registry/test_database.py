@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lastgood.registry import schema
 from lastgood.registry.database import Database
 from lastgood.registry.errors import CatalogueDamagedError, CatalogueUnavailableError, CatalogueUnsupportedError
 from lastgood.registry.registry import Registry
@@ -50,10 +51,11 @@ def test_pages_that_were_overwritten_are_found(registry: Registry, settings: Set
 def test_a_newer_format_is_refused(registry: Registry, settings: Settings) -> None:
     """An older lastgood does not write into what it does not understand."""
     connection = connect(settings)
-    connection.execute("UPDATE meta SET value = '2'")
+    newer = str(int(schema.FORMAT) + 1)
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (newer,))
     connection.commit()
     connection.close()
-    with pytest.raises(CatalogueUnsupportedError, match="'2'"):
+    with pytest.raises(CatalogueUnsupportedError, match=f"'{newer}'"):
         Registry.open(settings, writer="test")
 
 

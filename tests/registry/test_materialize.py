@@ -104,7 +104,7 @@ def test_nothing_appears_when_a_stored_file_is_bad(registry: Registry, add: Add,
     entry = next(entry for entry in registry.content(version.digest).files if entry.path == "model.onnx")
     stored = registry._files.store.locate(entry.sha256)
     if gone:
-        registry._files.store._objects.remove(name_of(entry.sha256))
+        registry._files.store._objects.remove([name_of(entry.sha256)])
     else:
         flip(registry, entry.sha256, bit=0)
     with pytest.raises(FileMissingError if gone else FileDamagedError) as raised:
