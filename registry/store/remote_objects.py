@@ -41,6 +41,7 @@ _WHOLE: Final[Mapping[str, Mapping[str, Any]]] = {
 _BUCKETS: Final = _WHOLE.keys() - {"memory"}
 _S3_ATTEMPTS: Final = 3
 _TEXT_CHARS: Final = 240
+_WRITTEN: Final = ("LastModified", "mtime", "updated", "last_modified", "created")  # the drivers' names for the same thing
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3"}
 _SECRET: Final = re.compile(r"(?<=://)[^/@\s]*@|\?[^\s\"']*")
 
@@ -125,11 +126,14 @@ class FsspecObjects:
         with self._seam():
             system, root = self._open()
             try:
-                found, written = system.info(f"{root}/{name}"), system.modified(f"{root}/{name}")
+                found = system.info(f"{root}/{name}")
             except FileNotFoundError:
                 return None
-            # Drivers that give no zone mean UTC.
-            return int(found["size"]), (written if written.tzinfo else written.replace(tzinfo=UTC)).timestamp()
+            if found["type"] != "file":  # what is removed just now is told as a folder
+                return None
+            # Not `modified`: that asks again, and it may be gone by then.
+            written = next(found[key] for key in _WRITTEN if found.get(key) is not None)
+            return int(found["size"]), _read_time(written)
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove objects; those that are not there are no error. Errors as `write`."""
@@ -222,6 +226,15 @@ class FsspecObjects:
                 f"The files at {self._shown} do not answer: {_say(exc)}. Look at the network and the endpoint, "
                 "whether the place exists, and whether the credentials may read, write, list and delete there."
             ) from exc
+
+
+def _read_time(written: datetime | str | float) -> float:
+    """Give the seconds since 1970 of a time as drivers have it; one without a zone is UTC."""
+    if isinstance(written, str):
+        written = datetime.fromisoformat(written)
+    if isinstance(written, datetime):
+        return (written if written.tzinfo else written.replace(tzinfo=UTC)).timestamp()
+    return float(written)
 
 
 def _say(exc: Exception) -> str:

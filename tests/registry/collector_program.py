@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lastgood.registry import registration
 from lastgood.registry.content import Content, FileEntry, Record
 from lastgood.registry.registry import Registry
 from lastgood.registry.store.places import open_objects, open_store
@@ -31,6 +32,7 @@ def write_file(path: Path, number: int) -> Path:
 
 def main() -> None:
     """Do it."""
+    registration.ATTEMPTS = 1000  # type: ignore[misc]  # here collections follow each other without a pause, and take what was written just now
     settings, name, kind, count = Settings.model_validate_json(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
     sys.stdout.write("ready\n")
     sys.stdout.flush()
