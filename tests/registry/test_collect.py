@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from lastgood.registry.rows import Version
 from lastgood.registry.store.places import open_objects, open_store
 from lastgood.settings import Settings
 from tests.registry.places import name_of, only_local
+from tests.registry.racing import run_at_once, take_steps
 
 PROGRAM = Path(__file__).with_name("collector_program.py")
 Store = Callable[[Path], str]
@@ -30,15 +29,11 @@ Store = Callable[[Path], str]
 @pytest.fixture
 def weights(tmp_path: Path) -> Iterator[Path]:
     """Files of a line: each one is a small step from the one before."""
-    rng = np.random.default_rng(1)
-    values = rng.normal(size=30_000).astype(np.float32)
 
     def step() -> Iterator[Path]:
-        nonlocal values
-        for number in range(100):
+        for number, values in enumerate(take_steps()):
             path = tmp_path / f"{number}.npy"
             np.save(path, values)
-            values = values + rng.normal(scale=1e-4, size=len(values)).astype(np.float32)
             yield path
 
     return step()
@@ -225,30 +220,8 @@ def test_writers_and_collectors_at_once_lose_nothing(settings: Settings) -> None
     rounds = 12
     jobs = [*((f"writer-{number}", "register") for number in range(4)), *((f"collector-{number}", "collect") for number in range(2))]
     settings.home.mkdir(parents=True)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(PROGRAM), settings.model_dump_json(), name, kind, str(rounds * (3 if kind == "collect" else 1))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name, kind in jobs
-    ]
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        errors = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert [(0, "")] * len(jobs) == [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
+    text = settings.model_dump_json()
+    run_at_once(PROGRAM, [(text, name, kind, str(rounds * (3 if kind == "collect" else 1))) for name, kind in jobs], seconds=240)
     with Registry.open(settings, writer="test") as registry:
         assert list(range(1, rounds + 1)) == [version.number for version in registry.versions("digits")]
         report = registry.verify()

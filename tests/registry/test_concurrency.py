@@ -1,7 +1,5 @@
 """Several processes at once: nothing is lost, nothing is doubled."""
 
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import pytest
 
 from lastgood.registry.registry import Registry
 from lastgood.settings import Settings
+from tests.registry.racing import run_at_once
 
 pytestmark = pytest.mark.slow
 WRITERS, ROUNDS = 8, 4
@@ -23,30 +22,7 @@ def test_eight_writers_lose_nothing(settings: Settings) -> None:
     did not point, and the chain of each writer holds.
     """
     names = [f"writer-{number}" for number in range(WRITERS)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(PROGRAM), settings.model_dump_json(), name, str(ROUNDS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in names
-    ]
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        errors = [process.communicate(timeout=60)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert [(0, "")] * WRITERS == [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
+    run_at_once(PROGRAM, [(settings.model_dump_json(), name, str(ROUNDS)) for name in names], seconds=60)
     with Registry.open(settings, writer="test") as registry:
         versions = registry.versions("digits")
         assert list(range(1, WRITERS * ROUNDS + 2)) == [version.number for version in versions]

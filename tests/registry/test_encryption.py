@@ -23,6 +23,7 @@ from lastgood.registry.store.objects import FolderObjects
 from lastgood.registry.store.places import open_objects
 from lastgood.settings import Settings
 from tests.registry.places import Places, only_local
+from tests.registry.racing import take_steps
 
 SECRET = b"a secret word"
 NAME = "segments/ab/" + "cd" * 31
@@ -43,15 +44,11 @@ def encrypted(settings: Settings, key: Path) -> Settings:
 @pytest.fixture
 def weights(tmp_path: Path) -> Iterator[Path]:
     """Files of a line; each has a secret word before its numbers."""
-    rng = np.random.default_rng(1)
-    values = rng.normal(size=30_000).astype(np.float32)
 
     def step() -> Iterator[Path]:
-        nonlocal values
-        for number in range(9):
+        for number, values in enumerate(take_steps()):
             path = tmp_path / f"{number}.npz"
             np.savez(path, word=np.frombuffer(SECRET, np.uint8), values=values)
-            values = values + rng.normal(scale=1e-4, size=len(values)).astype(np.float32)
             yield path
 
     return step()
